@@ -1,0 +1,1 @@
+"""The experiment config: strict models and YAML in and out."""

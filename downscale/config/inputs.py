@@ -1,0 +1,162 @@
+"""The sections of the config that say what goes in: sources, variables, grids, days."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from downscale.variables import TABLE, UPPER_AIR, Channel
+
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A name that becomes a folder or part of a file name: letters, digits, dot, dash and underscore only."""
+
+Period = int | str
+"""A year (2001), a span of years ("1983-1997"), or a span of dates ("1983-12-01/1998-02-28"); both ends belong to it."""
+
+
+def _known(name: str) -> str:
+    if name not in TABLE:
+        raise ValueError(f"'{name}' is not in the variable table ({', '.join(TABLE)})")
+    return name
+
+
+VariableName = Annotated[str, AfterValidator(_known)]
+
+
+class Strict(BaseModel):
+    """Base of all sections: unknown keys are errors, values are never coerced across types, objects are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SourceConfig(Strict):
+    """One model run (or several experiments of it) and its files."""
+
+    role: Literal["rcm", "gcm"] = Field(description="rcm: fine truth, upscaled to RCMu; gcm: coarse input")
+    files: list[str] = Field(min_length=1, description="globs or paths, relative to the config file; order does not matter")
+    drives: str | None = Field(None, description="for a gcm: the rcm source it drove; the two make perfect and imperfect pairs")
+    variables: dict[VariableName, str] = Field({}, description="our name: the name in the files, where discovery is not enough")
+    assume_units: dict[VariableName, str] = Field({}, description="units that replace the files' attribute; recorded in every artefact")
+    facets: dict[str, str] = Field(
+        {}, description="facts about the run (source_id, experiment_id, variant_label, institution_id ...) copied to outputs"
+    )
+
+    @model_validator(mode="after")
+    def _only_gcms_drive(self) -> SourceConfig:
+        if self.drives and self.role != "gcm":
+            raise ValueError("only a source with role gcm can have 'drives'")
+        return self
+
+
+class PredictorConfig(Strict):
+    """One predictor variable."""
+
+    name: VariableName = Field(description="CMOR name")
+    levels: list[int] = Field([], description="pressure levels in hPa, for upper-air variables")
+
+    @model_validator(mode="after")
+    def _levels_where_they_belong(self) -> PredictorConfig:
+        if self.name in UPPER_AIR and not self.levels:
+            raise ValueError(f"{self.name} needs levels, e.g. levels: [850, 700, 500]")
+        if self.name not in UPPER_AIR and self.levels:
+            raise ValueError(f"{self.name} is a surface variable: it has no levels")
+        return self
+
+    def channels(self) -> list[Channel]:
+        """The channels in the order given."""
+        return [Channel(self.name, level) for level in self.levels] or [Channel(self.name)]
+
+
+class TargetConfig(Strict):
+    """One fine field to emulate."""
+
+    name: VariableName = Field(description="CMOR name")
+
+
+class ForcingsConfig(Strict):
+    """Yearly forcings that enter the network as numbers: a CSV with a 'year' column."""
+
+    file: str = Field(description="CSV path, relative to the config file")
+    columns: list[str] = Field(min_length=1, description="columns to use, e.g. [GHG, solar]")
+
+
+class DomainConfig(Strict):
+    """Which part of the grids takes part."""
+
+    relaxation_cells: int = Field(0, ge=0, description="RCM cells dropped at each side before anything else")
+    coarse_box: list[float] | None = Field(
+        None,
+        min_length=4,
+        max_length=4,
+        description="[lon_min, lon_max, lat_min, lat_max] of cell centres; default: the largest rectangle that the RCM covers fully",
+    )
+    fine_box: list[int] | None = Field(
+        None,
+        min_length=4,
+        max_length=4,
+        description="[x_start, x_stop, y_start, y_stop] of the RCM file's cells (stop excluded); default: all inside the coarse box",
+    )
+
+
+class GridFileTarget(Strict):
+    """Upscale to the grid of a file."""
+
+    grid_file: str = Field(description="NetCDF file whose grid is the target")
+
+
+class CoarsenTarget(Strict):
+    """Upscale by merging RCM cells."""
+
+    coarsen: int = Field(ge=2, description="N: each coarse cell is N x N RCM cells")
+
+
+class ResolutionTarget(Strict):
+    """Upscale to a regular longitude-latitude grid."""
+
+    resolution: float = Field(gt=0, description="cell size in degrees, cell edges at whole multiples of it")
+
+
+def _upscale_kind(value: object) -> str:
+    """Which of the four forms of upscale.to is meant, so that errors speak of that form only."""
+    if isinstance(value, dict):
+        close = difflib.get_close_matches(str(next(iter(value), "")), ("grid_file", "coarsen", "resolution"), n=1)
+        return close[0] if close else "coarsen"
+    return {GridFileTarget: "grid_file", CoarsenTarget: "coarsen", ResolutionTarget: "resolution"}.get(type(value), "source")  # type: ignore[call-overload]
+
+
+UpscaleTarget = Annotated[
+    Annotated[str, Tag("source")]
+    | Annotated[GridFileTarget, Tag("grid_file")]
+    | Annotated[CoarsenTarget, Tag("coarsen")]
+    | Annotated[ResolutionTarget, Tag("resolution")],
+    Discriminator(_upscale_kind),
+]
+
+
+class UpscaleConfig(Strict):
+    """How RCMu is made from RCM fields."""
+
+    to: UpscaleTarget = Field(description="a gcm source whose grid is used, or {grid_file: ...}, {coarsen: N}, {resolution: degrees}")
+    smooth: Literal[1, 3] = Field(1, description="3: a 3 x 3 moving average on RCMu and on the GCM alike (Doury et al. 2022)")
+    min_valid_fraction: float = Field(0.5, gt=0, le=1, description="a coarse cell with less valid area than this is missing")
+
+
+class MissingConfig(Strict):
+    """What to do about days that are not there or not whole."""
+
+    gaps: Literal["error", "skip"] = Field("error", description="days missing inside a source's time axis; skip: list them and go on")
+    nan_days: Literal["error", "drop"] = Field("error", description="days with NaN in a predictor; drop: list them and leave them out")
+
+
+class SplitConfig(Strict):
+    """Which days train, choose and judge. Whole years, never random days: neighbouring days are alike."""
+
+    train: list[Period] = Field(min_length=1, description="years, spans of years or of dates")
+    validation: list[Period] = Field(min_length=1, description="as train; chooses the best epoch and ridge's alpha")
+    test: list[Period] = Field(min_length=1, description="as train; never seen by training")
+    year_starts: int = Field(
+        1, ge=1, le=12, description="month in which a year begins; 12: December belongs to the next year, so winters stay whole"
+    )
+    gap_days: int = Field(10, ge=0, description="training days dropped beside validation and test periods")

@@ -1,0 +1,246 @@
+"""YAML to config and back: YAML 1.2, no surprises, every complaint with its line."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from downscale.config.schema import ExperimentConfig, Strict
+from downscale.errors import ConfigError
+
+ENVIRONMENT_WHITELIST = ("DOWNSCALE_DATA", "DOWNSCALE_WORKSPACE", "HOME", "USER", "SCRATCH", "WORK", "STORE", "TMPDIR", "SLURM_TMPDIR")
+_MAX_BYTES = 1_000_000
+_MAX_ALIASES = 50
+Location = tuple[str | int, ...]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read, expand, override and validate an experiment.
+
+    Args:
+        path: the YAML file.
+        overrides: ``a.b=c`` strings; the value is read as YAML.
+
+    Raises:
+        ConfigError: with the file, the line and the YAML path of every finding.
+    """
+    text = _read(path)
+    data, lines = _parse(text, str(path))
+    for override in overrides:
+        _override(data, override)
+    data = _expand(data, ())
+    try:
+        config = ExperimentConfig.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, path, lines) from None
+    return _absolute(config, path.resolve().parent)
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """The config with all defaults, as YAML that loads back to the same object."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(config.model_dump(mode="json", exclude_none=True), stream)
+    return stream.getvalue()
+
+
+def digest(value: Any) -> str:
+    """sha256 of JSON-like data or a config section, independent of key order."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """One line per leaf that differs between two JSON-like trees: ``path: old -> new``."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted(set(old) | set(new), key=str)
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))]
+    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the config: {error.strerror}", where=str(path), hint="give the path of a YAML file") from None
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(
+            f"the config has {len(raw):,} bytes", where=str(path), hint=f"a config is at most {_MAX_BYTES:,} bytes; is this another file?"
+        )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError("the config is not UTF-8 text", where=str(path), hint="give a YAML file") from None
+
+
+def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[Location, int]]:
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        aliases = sum(isinstance(event, AliasEvent) for event in yaml.parse(text))
+        if aliases > _MAX_ALIASES:
+            raise ConfigError(f"the config uses {aliases} YAML aliases", where=name, hint=f"at most {_MAX_ALIASES} are read")
+        data = YAML(typ="safe", pure=True).load(text)
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}, line {mark.line + 1}" if mark else name
+        problem = (error.problem or error.context or "not YAML").splitlines()[0]
+        raise ConfigError(
+            f"the config is not valid YAML: {problem}", where=where, hint="mend the line; indent with spaces, give each key once"
+        ) from None
+    except (YAMLError, ValueError) as error:
+        raise ConfigError(f"the config is not valid YAML: {str(error).splitlines()[0]}", where=name, hint="mend the file") from None
+    if not isinstance(data, dict):
+        raise ConfigError("the config is not a mapping", where=name, hint="start with 'workspace:', 'sources:' ...")
+    return data, dict(_lines(root, ()))
+
+
+def _lines(node: Node, at: Location) -> list[tuple[Location, int]]:
+    found: list[tuple[Location, int]] = [(at, node.start_mark.line + 1)]
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            found.append(((*at, key.value), key.start_mark.line + 1))
+            found += [entry for entry in _lines(value, (*at, key.value)) if entry[0] != (*at, key.value)]
+    elif isinstance(node, SequenceNode):
+        for index, value in enumerate(node.value):
+            found += _lines(value, (*at, index))
+    return found
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set '{override}' is not of the form a.b=c", hint="e.g. --set train.epochs=10")
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise ConfigError(
+            f"--set {path}: '{text}' is not a YAML value", hint="quote lists and texts, e.g. --set 'train.on=[A/perfect]'"
+        ) from None
+    keys = path.split(".")
+    node: Any = data
+    for key in keys[:-1]:
+        node = _child(node, key, path)
+    if isinstance(node, list):
+        node[_index(node, keys[-1], path)] = value
+    elif isinstance(node, dict):
+        node[keys[-1]] = value
+    else:
+        raise ConfigError(f"--set {path}: nothing to set below a plain value", hint="see downscale config schema")
+
+
+def _child(node: Any, key: str, path: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, key, path)]
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {path}: '{key}' is below a plain value", hint="see downscale config schema")
+    return node.setdefault(key, {})
+
+
+def _index(node: list[Any], key: str, path: str) -> int:
+    if not key.isdigit() or int(key) >= len(node):
+        raise ConfigError(f"--set {path}: '{key}' is not a position in a list of {len(node)}", hint="positions count from 0")
+    return int(key)
+
+
+def _expand(value: Any, at: Location) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, (*at, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, (*at, index)) for index, item in enumerate(value)]
+    if isinstance(value, str):
+        return re.sub(r"\$\{([^}]*)\}", lambda match: _environment(match.group(1), at), value)
+    return value
+
+
+def _environment(name: str, at: Location) -> str:
+    where = _dotted(at)
+    if name not in ENVIRONMENT_WHITELIST:
+        raise ConfigError(
+            f"${{{name}}} is not a variable that configs may use", where=where, hint=f"allowed: {', '.join(ENVIRONMENT_WHITELIST)}"
+        )
+    if not os.environ.get(name):
+        raise ConfigError(f"${{{name}}} is not set", where=where, hint=f"export {name}=/path/to/it and run again")
+    return os.environ[name]
+
+
+def _dotted(at: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in at)
+
+
+def _explain(error: ValidationError, path: Path, lines: Mapping[Location, int]) -> ConfigError:
+    findings = []
+    for item in error.errors():
+        at: Location = item["loc"]
+        if at[:2] == ("upscale", "to"):
+            at = at[:2] + at[3:]  # the third part is the name of the union's branch
+        known = max((at[:n] for n in range(len(at) + 1) if at[:n] in lines), key=len)
+        text = f"line {lines[known]}: {_dotted(at) or 'config'}: {_reason(item['type'], item['msg'], at)}"
+        if text not in findings:
+            findings.append(text)
+    return ConfigError(
+        f"the config has {len(findings)} error{'s' if len(findings) > 1 else ''}",
+        where=str(path),
+        hint="mend the lines below; downscale config schema lists every key",
+        findings=findings,
+    )
+
+
+def _reason(kind: str, message: str, location: Sequence[str | int]) -> str:
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1)
+        return "unknown key" + (f", did you mean '{close[0]}'?" if close else "")
+    if kind == "missing":
+        return "is required"
+    return message.removeprefix("Value error, ")
+
+
+def _keys_beside(location: Sequence[str | int]) -> list[str]:
+    """Keys of the section that holds a location (all keys of the schema when the section is inside a union)."""
+    model: Any = ExperimentConfig
+    for part in location[:-1]:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[str(part)].annotation
+        models = _models_in(model)
+        model = models[0] if len(models) == 1 else model
+    return [key for found in _models_in(model) for key in found.model_fields]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+
+
+def _absolute(config: ExperimentConfig, base: Path) -> ExperimentConfig:
+    """Relative paths are relative to the config file, wherever the command runs."""
+    data = config.model_dump()
+    data["workspace"] = str(base / config.workspace)
+    for name, source in config.sources.items():
+        data["sources"][name]["files"] = [str(base / entry) for entry in source.files]
+    if config.forcings:
+        data["forcings"]["file"] = str(base / config.forcings.file)
+    if isinstance(data["upscale"]["to"], dict) and "grid_file" in data["upscale"]["to"]:
+        data["upscale"]["to"]["grid_file"] = str(base / data["upscale"]["to"]["grid_file"])
+    return ExperimentConfig.model_validate(data)

@@ -1,0 +1,81 @@
+"""Locks and signals, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from downscale.errors import OutputExistsError
+from downscale.hpc.locks import STALE_SECONDS, folder_lock
+from downscale.hpc.signals import StopFlag
+
+
+def test_lock_is_held_and_released(tmp_path):
+    with folder_lock(tmp_path):
+        owner = json.loads((tmp_path / ".lock").read_text())
+        assert owner["pid"] == os.getpid()
+        with pytest.raises(OutputExistsError) as caught, folder_lock(tmp_path):
+            pass
+        assert str(os.getpid()) in caught.value.message and "--force-unlock" in caught.value.hint
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_two_processes_at_once(tmp_path):
+    code = f"import time; from pathlib import Path; from downscale.hpc.locks import folder_lock\nwith folder_lock(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(30)"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline().strip() == "held"
+        with pytest.raises(OutputExistsError), folder_lock(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with folder_lock(tmp_path):  # the holder was killed: its lock is recognised as dead
+        pass
+
+
+def test_stale_lock_of_another_host(tmp_path):
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps({"host": socket.gethostname() + "-other", "pid": 1, "job": "77", "since": 0}))
+    with pytest.raises(OutputExistsError) as caught, folder_lock(tmp_path):
+        pass
+    assert "job 77" in caught.value.message
+    old = time.time() - STALE_SECONDS - 5
+    os.utime(path, (old, old))
+    with folder_lock(tmp_path):
+        pass
+
+
+def test_force_unlock(tmp_path):
+    (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": 0}))
+    with folder_lock(tmp_path, force=True):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_first_signal_raises_the_flag(number):
+    before = signal.getsignal(number)
+    with StopFlag() as stop:
+        assert not stop.set
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        assert stop.set and stop.name == number.name
+    assert signal.getsignal(number) == before
+
+
+def test_second_signal_ends_the_process():
+    code = "import time\nfrom downscale.hpc.signals import StopFlag\nwith StopFlag() as s:\n    print('ready', flush=True)\n    time.sleep(0.2)\n    time.sleep(20)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
