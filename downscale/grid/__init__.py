@@ -1,0 +1,1 @@
+"""Grids and what moves fields between them: cells, weights and domains."""

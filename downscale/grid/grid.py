@@ -1,0 +1,154 @@
+"""A horizontal grid: where its cells are, what bounds them, and how they were laid out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+
+from downscale.errors import InputDataError
+from downscale.grid.coordinates import Axes, Parts, degrees_apart, lonlat_axes, read_parts, write_parts
+from downscale.grid.corners import from_bounds
+from downscale.grid.polygons import polygon_areas, unit_vectors
+from downscale.grid.projection import Crs
+
+log = logging.getLogger(__name__)
+__all__ = ["Axes", "Grid", "lonlat_grid", "require_same_grid", "same_grid"]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Cells of a horizontal grid, rows y by columns x.
+
+    Attributes:
+        lat: (ny, nx) latitude of the cell centres, degrees.
+        lon: (ny, nx) longitude of the cell centres, degrees.
+        lat_corners: (ny, nx, 4) latitude of the corners, counter-clockwise; None when they cannot be known.
+        lon_corners: (ny, nx, 4) their longitudes, within 180 degrees of the centre's.
+        axes: the 1-D axes, projected or longitude and latitude; None for a merely curvilinear grid.
+        crs: CF grid-mapping attributes of projected axes; None for longitude and latitude.
+    """
+
+    lat: np.ndarray
+    lon: np.ndarray
+    lat_corners: np.ndarray | None = None
+    lon_corners: np.ndarray | None = None
+    axes: Axes | None = None
+    crs: Crs | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.lat.shape[0], self.lat.shape[1]
+
+    @property
+    def is_latlon(self) -> bool:
+        """True when rows are parallels and columns are meridians, so that the axes are lat and lon."""
+        return self.axes is not None and (self.axes.y_name, self.axes.x_name) == ("lat", "lon")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of centres and corners, rounded to 1e-9 degree, longitudes modulo 360."""
+        state = hashlib.sha256(repr(self.shape).encode())
+        for values, turn in ((self.lat, False), (self.lon, True), (self.lat_corners, False), (self.lon_corners, True)):
+            if values is not None:
+                rounded = np.round(np.mod(values, 360.0) if turn else values, 9) + 0.0
+                state.update(np.where(rounded == 360.0, 0.0, rounded).astype("<f8").tobytes() if turn else rounded.astype("<f8").tobytes())
+        return state.hexdigest()
+
+    @property
+    def summary(self) -> str:
+        """One line for messages: shape, kind of axes, extent of the centres."""
+        kind = "lat/lon" if self.is_latlon else (self.crs or {}).get("grid_mapping_name", "curvilinear")
+        ny, nx = self.shape
+        return (
+            f"{ny} x {nx} cells ({kind}), lat {self.lat.min():.6g} to {self.lat.max():.6g}, "
+            f"lon {self.lon.min():.6g} to {self.lon.max():.6g}"
+        )
+
+    def corners(self, purpose: str = "conservative remapping") -> tuple[np.ndarray, np.ndarray]:
+        """Latitudes and longitudes (ny, nx, 4) of the corners.
+
+        Raises:
+            InputDataError: they are not known (G08).
+        """
+        if self.lat_corners is None or self.lon_corners is None:
+            raise InputDataError(
+                f"{purpose} needs cell corners, and this grid has none",
+                where=self.summary,
+                hint="give bounds or vertices in the file, or projected axes with a CF grid mapping",
+            )
+        return self.lat_corners, self.lon_corners
+
+    def corner_vectors(self) -> np.ndarray:
+        """Unit vectors (ny, nx, 4, 3) of the corners; InputDataError when they are not known."""
+        return unit_vectors(*self.corners())
+
+    def areas(self) -> np.ndarray:
+        """Cell areas (ny, nx) in steradian, every edge a great circle; InputDataError when corners are not known."""
+        return polygon_areas(self.corner_vectors())
+
+    def crop(self, y: slice, x: slice | np.ndarray) -> Grid:
+        """The part of the grid at rows `y` and columns `x`; longitudes continue across the seam where an index array crosses it."""
+        lon = self.lon[y, x]
+        lat_corners = None if self.lat_corners is None else self.lat_corners[y, x]
+        lon_corners = None if self.lon_corners is None else self.lon_corners[y, x]
+        axes = None if self.axes is None else self.axes.crop(y, x)
+        if self.is_latlon and axes is not None and isinstance(x, np.ndarray):
+            unwrapped = np.unwrap(axes.x, period=360.0)
+            turn = 360.0 * np.round((unwrapped - axes.x) / 360.0)
+            axes = Axes(axes.y_name, axes.y, axes.x_name, axes.x + turn, axes.y_attrs, axes.x_attrs)
+            lon = lon + turn
+            lon_corners = None if lon_corners is None else lon_corners + turn[:, None]
+        return Grid(self.lat[y, x], lon, lat_corners, lon_corners, axes, self.crs)
+
+    def to_dataset(self) -> xr.Dataset:
+        """A CF Dataset with centres, bounds or vertices, axes and grid mapping (variable ``crs``)."""
+        return write_parts(Parts(self.lat, self.lon, self.lat_corners, self.lon_corners, self.axes, self.crs))
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> Grid:
+        """The grid of a coordinates Dataset; `to_dataset` comes back bit for bit, through NetCDF too.
+
+        Raises:
+            InputDataError: there is no usable latitude and longitude (G07), or bounds and vertices make no sense (G08).
+        """
+        parts = read_parts(dataset)
+        return cls(parts.lat, parts.lon, parts.lat_corners, parts.lon_corners, parts.axes, parts.crs)
+
+
+def lonlat_grid(lat_edges: np.ndarray, lon_edges: np.ndarray) -> Grid:
+    """Longitude-latitude grid of the boxes between edges (ny + 1,) and (nx + 1,) in degrees, centres half-way."""
+    lat, lon = 0.5 * (lat_edges[:-1] + lat_edges[1:]), 0.5 * (lon_edges[:-1] + lon_edges[1:])
+    lat_bounds = np.stack([lat_edges[:-1], lat_edges[1:]], axis=1)
+    lon_bounds = np.stack([lon_edges[:-1], lon_edges[1:]], axis=1)
+    lon_2d, lat_2d = np.meshgrid(lon, lat)
+    return Grid(lat_2d, lon_2d, *from_bounds(lat, lon, lat_bounds, lon_bounds), lonlat_axes(lat, lon))
+
+
+def same_grid(first: Grid, second: Grid, tolerance_deg: float = 1e-4) -> bool:
+    """True when both have the same shape and their centres lie within `tolerance_deg` (great circle), longitudes modulo 360."""
+    if first.shape != second.shape:
+        return False
+    apart = float(degrees_apart(first.lat, first.lon, second.lat, second.lon).max())
+    if 0.0 < apart <= tolerance_deg:
+        log.info("two grids taken as one: centres differ by at most %.3g degree", apart)
+    return apart <= tolerance_deg
+
+
+def require_same_grid(first: Grid, second: Grid, *, names: tuple[str, str], tolerance_deg: float = 1e-4) -> None:
+    """Nothing when the grids are the same.
+
+    Raises:
+        InputDataError: they are not; the message names both grids (G05).
+    """
+    if not same_grid(first, second, tolerance_deg):
+        raise InputDataError(
+            f"{names[0]} and {names[1]} are on different grids",
+            where=f"{first.summary} | {second.summary}",
+            hint="use files on one grid, or remap one of them first",
+        )

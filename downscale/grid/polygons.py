@@ -1,0 +1,112 @@
+"""Polygons on the unit sphere with great-circle edges: areas and clipping, many at a time.
+
+A polygon is an array (V, 3) of unit vectors, counter-clockwise seen from outside; a shorter polygon repeats its first
+vertex at the end, which changes neither its area nor its clipping.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+ON_EDGE = 2e-15
+_NO_EDGE = 1e-12
+
+
+def unit_vectors(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+    """Unit vectors (..., 3) of latitudes and longitudes in degrees; both poles are exact, longitudes count modulo 360."""
+    phi = np.deg2rad(np.asarray(lat, dtype=np.float64))
+    turned = np.mod(np.asarray(lon, dtype=np.float64) + 180.0, 360.0) - 180.0
+    lam = np.deg2rad(turned)
+    cos_phi = np.where(np.abs(lat) >= 90.0, 0.0, np.cos(phi))
+    return np.stack(np.broadcast_arrays(cos_phi * np.cos(lam), cos_phi * np.sin(lam), np.sin(phi)), axis=-1)
+
+
+def lat_lon(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Latitude and longitude (-180..180) in degrees of vectors (..., 3) of any length above zero."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.rad2deg(np.arctan2(z, np.hypot(x, y))), np.rad2deg(np.arctan2(y, x))
+
+
+def polygon_areas(vertices: np.ndarray) -> np.ndarray:
+    """Signed areas (...) in steradian of polygons (..., V, 3); counter-clockwise is positive.
+
+    A fan of triangles about the first vertex, each by van Oosterom and Strackee (1983, IEEE Trans. Biomed. Eng. 30, 125):
+    tan(E/2) = a.(b x c) / (1 + a.b + b.c + c.a). The triple product is taken as a.((b-a) x (c-a)), so that small cells
+    keep their relative precision.
+    """
+    apex = vertices[..., :1, :]
+    arms = vertices[..., 1:, :] - apex
+    triple = _dot(np.cross(arms[..., :-1, :], arms[..., 1:, :]), apex)
+    to_apex = _dot(vertices[..., 1:, :], apex)
+    along = _dot(vertices[..., 1:-1, :], vertices[..., 2:, :])
+    excess = 2.0 * np.arctan2(triple, 1.0 + to_apex[..., :-1] + to_apex[..., 1:] + along)
+    return excess.sum(axis=-1)
+
+
+def edge_normals(corners: np.ndarray) -> np.ndarray:
+    """Unit normals (..., V, 3) of the great circles through each corner and the next, pointing into the polygon.
+
+    (a + b) x (b - a) is 2 a x b without cancellation, and exactly antisymmetric: two cells that share an edge get exactly
+    opposite normals. An edge without length, as of a cell that ends in a pole, gets a zero normal.
+    """
+    following = np.roll(corners, -1, axis=-2)
+    normals = np.cross(corners + following, following - corners)
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    return np.where(length > _NO_EDGE, normals / np.maximum(length, _NO_EDGE), 0.0)
+
+
+def clip_polygons(polygons: np.ndarray, anchors: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """The parts of polygons (P, V, 3) inside convex cells given by E edges each: (P, V + E, 3).
+
+    Sutherland and Hodgman (1974, Commun. ACM 17, 32) with half-spaces through the centre of the sphere; every polygon and
+    its cell must lie within one hemisphere. A vertex closer to an edge than rounding counts as on it. Where nothing is left
+    all vertices coincide.
+
+    Args:
+        polygons: the polygons to cut, one per pair.
+        anchors: (P, E, 3) a point on each edge of the pair's cell.
+        normals: (P, E, 3) inward normals; a zero normal cuts nothing.
+    """
+    count, size, _ = polygons.shape
+    edges = normals.shape[1]
+    clipped = np.empty((count, size + edges, 3))
+    clipped[:, :size] = polygons
+    clipped[:, size:] = polygons[:, :1]
+    for edge in range(edges):
+        used = size + edge
+        side = _side(clipped[:, :used], anchors[:, edge], normals[:, edge])
+        cut = np.flatnonzero((side < 0.0).any(axis=1))
+        if cut.size:
+            clipped[cut, : used + 1] = _clip_once(clipped[cut, :used], side[cut])
+            clipped[cut, used + 1 :] = clipped[cut, :1]
+    return clipped
+
+
+def _side(polygons: np.ndarray, anchor: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Distances (P, V) from the edge's plane, positive inside, exactly zero within rounding of it."""
+    distance = np.einsum("pvk,pk->pv", polygons - anchor[:, None, :], normal)
+    distance[np.abs(distance) <= ON_EDGE] = 0.0
+    return distance
+
+
+def _clip_once(polygons: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Polygons (P, V, 3) cut by one plane each, given the vertices' distances: (P, V + 1, 3)."""
+    count, size, _ = polygons.shape
+    following = np.roll(polygons, -1, axis=1)
+    side_next = np.roll(side, -1, axis=1)
+    crossing = side * side_next < 0.0
+    share = np.where(crossing, side, 0.0) / np.where(crossing, side - side_next, 1.0)
+    points = polygons + share[..., None] * (following - polygons)
+    points /= np.linalg.norm(points, axis=-1, keepdims=True)
+    emitted = np.stack([side >= 0.0, crossing], axis=2).reshape(count, 2 * size)
+    candidates = np.stack([polygons, points], axis=2).reshape(count, 2 * size, 3)
+    first = candidates[np.arange(count), emitted.argmax(axis=1)]
+    result = np.repeat(first[:, None, :], size + 1, axis=1)
+    row, column = np.nonzero(emitted)
+    place = np.minimum(np.cumsum(emitted, axis=1)[row, column] - 1, size)
+    result[row, place] = candidates[row, column]
+    return result
+
+
+def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return (left * right).sum(axis=-1)

@@ -1,0 +1,92 @@
+"""Sparse weights that take fields from one grid to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from downscale.errors import InputDataError
+
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A sparse operator from source cells to target cells.
+
+    Attributes:
+        matrix: (n_target, n_source) float64 CSR. Conservative: the overlap areas in steradian; bilinear: shares that add up to 1.
+            Only the ratios within a row matter to `apply`.
+        source_shape: (ny, nx) of the source.
+        target_shape: (Ny, Nx) of the target.
+        method: "conservative" or "bilinear".
+        coverage: (Ny, Nx) fraction of each target cell's area that source cells cover; bilinear: 1 where the centre lies in the
+            source grid, else 0.
+    """
+
+    matrix: csr_array
+    source_shape: tuple[int, int]
+    target_shape: tuple[int, int]
+    method: str
+    coverage: np.ndarray
+
+    def apply(self, fields: np.ndarray, min_valid_fraction: float = 0.5) -> np.ndarray:
+        """Fields (..., ny, nx) on the target grid (..., Ny, Nx), in the dtype they came in (integers come out as float64).
+
+        Each target value is the weighted mean of the valid (not NaN) source values, weights renormalised for each field
+        (SCRIP's "fracarea"; Jones 1999, Mon. Wea. Rev. 127, 2204). NaN where valid source cells cover less than
+        `min_valid_fraction` of the target cell, and always where none does. Sums are taken in float64.
+
+        Raises:
+            InputDataError: the fields are not on the source grid.
+        """
+        fields = np.asarray(fields)
+        if fields.shape[-2:] != self.source_shape:
+            raise InputDataError(f"fields of shape {fields.shape} do not lie on the weights' source grid {self.source_shape}")
+        stack = fields.reshape(-1, self.matrix.shape[1])
+        dtype = fields.dtype if np.issubdtype(fields.dtype, np.floating) else np.dtype(np.float64)
+        result = np.empty((len(stack), self.matrix.shape[0]), dtype=dtype)
+        last_missing: np.ndarray | None = None
+        scale = np.empty(0)
+        for index, field in enumerate(stack):
+            values = field.astype(np.float64)
+            missing = np.isnan(values)
+            if last_missing is None or not np.array_equal(missing, last_missing):
+                scale = self._scale(missing, min_valid_fraction)
+                last_missing = missing
+            values[missing] = 0.0
+            result[index] = (self.matrix @ values) * scale
+        return result.reshape(*fields.shape[:-2], *self.target_shape)
+
+    def rows(self) -> csr_array:
+        """The matrix with every row that is not empty scaled to add up to 1."""
+        total = np.asarray(self.matrix.sum(axis=1)).ravel()
+        scaled = self.matrix.copy()
+        scaled.data = scaled.data / np.repeat(total, np.diff(scaled.indptr))
+        return scaled
+
+    def gather(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same operator as source indices (n_target, k) int64 and weights (n_target, k) float64, for use without scipy.
+
+        Weights add up to 1 along each row; unused places have index 0 and weight 0; a target cell without source has NaN weights.
+        """
+        rows = self.rows()
+        used = np.diff(rows.indptr)
+        indices = np.zeros((rows.shape[0], max(int(used.max(initial=0)), 1)), dtype=np.int64)
+        weights = np.zeros(indices.shape)
+        row = np.repeat(np.arange(rows.shape[0]), used)
+        place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], used)
+        indices[row, place] = rows.indices
+        weights[row, place] = rows.data
+        weights[used == 0] = np.nan
+        return indices, weights
+
+    def _scale(self, missing: np.ndarray, min_valid_fraction: float) -> np.ndarray:
+        """1 / (sum of the valid weights) of each target cell; NaN where they cover too little."""
+        total = np.asarray(self.matrix.sum(axis=1)).ravel()
+        valid = self.matrix @ (~missing).astype(np.float64)
+        fraction = self.coverage.ravel() * np.divide(valid, total, out=np.zeros_like(valid), where=total > 0.0)
+        enough = (valid > 0.0) & (fraction >= min_valid_fraction - _SLACK)
+        return np.divide(1.0, valid, out=np.full_like(valid, np.nan), where=enough)
