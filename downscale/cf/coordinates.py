@@ -1,0 +1,171 @@
+"""The horizontal coordinates of a field as one Dataset, in the order of rows and columns in which the field is given out.
+
+Three layouts, which grid.Grid reads:
+
+- longitude-latitude: 1-D ``lat(lat)``, ``lon(lon)``; ``lat_bnds``, ``lon_bnds`` (n, 2) where the file has them;
+- projected: the two axes under their names in the file, 2-D ``lat``, ``lon`` and ``lat_vertices``, ``lon_vertices`` (y, x, 4) where the
+  file has them, and a scalar ``crs`` with the grid mapping's attributes where it has one;
+- curvilinear without axes: dimensions ``y``, ``x`` and 2-D ``lat``, ``lon``, with vertices where the file has them.
+
+Values are as in the file in float64, longitudes apart from whole turns; nothing is computed that the file does not say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from downscale.cf.header import FileHeader, VariableHeader
+from downscale.cf.layout import Layout
+from downscale.cf.names import is_latitude, is_longitude
+from downscale.errors import InputDataError
+
+_LAT = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
+_LON = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
+_ROTATED = "rotated_latitude_longitude"
+Pair = tuple[VariableHeader, VariableHeader]
+
+
+def read_coordinates(header: FileHeader, variable: VariableHeader, layout: Layout) -> tuple[xr.Dataset, list[str]]:
+    """The coordinates of a variable and notes on what is missing or odd.
+
+    Raises:
+        InputDataError: neither latitude and longitude nor projected axes with a grid mapping.
+    """
+    if _is_lonlat(header, layout):
+        return _lonlat(header, layout), []
+    crs, notes = grid_mapping(header, variable)
+    lat, lon = _auxiliary(header, variable, layout, is_latitude), _auxiliary(header, variable, layout, is_longitude)
+    has_axes = layout.y_values is not None and layout.x_values is not None
+    if (lat is None or lon is None) and (crs is None or not has_axes):
+        raise InputDataError(
+            f"{variable.name} has neither latitude and longitude nor projected axes with a grid mapping",
+            where=str(header.path),
+            hint="add 2-D lat and lon, or a CF grid_mapping, to the file",
+        )
+    dataset = _axes(header, layout, crs) if has_axes else xr.Dataset()
+    if lat is not None and lon is not None:
+        dims = (layout.y, layout.x) if has_axes else ("y", "x")
+        notes += _add_lonlat(dataset, dims, header, layout, (lat, lon))
+    if crs is not None:
+        dataset["crs"] = ((), np.int32(0), crs)
+    return dataset, notes
+
+
+def grid_mapping(header: FileHeader, variable: VariableHeader) -> tuple[dict[str, Any] | None, list[str]]:
+    """Attributes of a variable's grid mapping, or None; a mapping that nothing points to is taken where it is the only one."""
+    name = variable.text("grid_mapping").split(":")[0].split(" ")[0]
+    if name in header.variables:
+        attrs = dict(header.variables[name].attrs)
+        return (attrs, []) if "grid_mapping_name" in attrs else (None, [f"grid mapping '{name}' has no grid_mapping_name: ignored"])
+    found = [v for v in header.variables.values() if v.text("grid_mapping_name")]
+    notes = [f"grid mapping variable '{name}' is missing from the file"] if name else []
+    if len(found) == 1:
+        return dict(found[0].attrs), [*notes, f"grid mapping '{found[0].name}' taken, though {variable.name} does not name it"]
+    return None, notes
+
+
+def _is_lonlat(header: FileHeader, layout: Layout) -> bool:
+    named = layout.y in header.variables and layout.x in header.variables and layout.y_values is not None and layout.x_values is not None
+    return named and is_latitude(header.variables[layout.y]) and is_longitude(header.variables[layout.x])
+
+
+def _lonlat(header: FileHeader, layout: Layout) -> xr.Dataset:
+    coords = {"lat": ("lat", layout.y_values, {**_LAT, "axis": "Y"}), "lon": ("lon", layout.x_values, {**_LON, "axis": "X"})}
+    dataset = xr.Dataset(coords=coords)
+    for name, dim in (("lat", layout.y), ("lon", layout.x)):
+        bounds_name = header.variables[dim].text("bounds")
+        bounds = header.values.get(bounds_name)
+        if bounds is None or header.variables[bounds_name].shape != (*header.variables[dim].shape, 2):
+            continue
+        ordered = layout.order(bounds.astype(np.float64), (dim, "bnds"))
+        if name == "lon":
+            ordered = _nearest_turn(ordered, dataset["lon"].values[:, None])
+        dataset[f"{name}_bnds"] = ((name, "bnds"), ordered)
+        dataset[name].attrs["bounds"] = f"{name}_bnds"
+    return dataset
+
+
+def _axes(header: FileHeader, layout: Layout, crs: dict[str, Any] | None) -> xr.Dataset:
+    rotated = crs is not None and crs.get("grid_mapping_name") == _ROTATED
+    names = ("grid_latitude", "grid_longitude") if rotated else ("projection_y_coordinate", "projection_x_coordinate")
+    coords = {}
+    for dim, values, axis, standard_name in ((layout.y, layout.y_values, "Y", names[0]), (layout.x, layout.x_values, "X", names[1])):
+        attrs = {"axis": axis, "units": header.variables[dim].text("units") or ("degrees" if rotated else "m")}
+        if crs is not None:
+            attrs["standard_name"] = standard_name
+        coords[dim] = (dim, values, attrs)
+    return xr.Dataset(coords=coords)
+
+
+def _auxiliary(header: FileHeader, variable: VariableHeader, layout: Layout, is_kind: Any) -> VariableHeader | None:
+    """The 2-D latitude or longitude on the field's dimensions; named by ``coordinates`` before any other."""
+    planes = ((layout.y, layout.x), (layout.x, layout.y))
+    fits = [v for v in header.variables.values() if is_kind(v) and len(v.dims) >= 2 and _plane(v) in planes]
+    named = [v for v in fits if v.name in variable.text("coordinates").split()]
+    return next(iter(named or fits), None)
+
+
+def _plane(variable: VariableHeader) -> tuple[str, ...]:
+    """Dimensions of a coordinate without those of length 1 in front (some models write lat(time, y, x))."""
+    return variable.dims if len(variable.dims) == 2 else tuple(dim for dim, n in zip(variable.dims, variable.shape, strict=True) if n > 1)
+
+
+def _add_lonlat(dataset: xr.Dataset, dims: tuple[str, str], header: FileHeader, layout: Layout, pair: Pair) -> list[str]:
+    """Put 2-D latitude and longitude and their vertices into the dataset; notes on what was wrapped."""
+    with netCDF4.Dataset(header.path) as file:
+        file.set_auto_maskandscale(False)
+        lat, lon = (_read_plane(file, v, layout) for v in pair)
+        corners = [_read_vertices(file, header, v, layout) for v in pair]
+    if not (np.isfinite(lat).all() and np.isfinite(lon).all()) or np.abs(lat).max() > 90.0 + 1e-6:
+        raise InputDataError(
+            "latitude or longitude holds missing or impossible values",
+            where=f"{header.path}: {pair[0].name}, {pair[1].name}",
+            hint="coordinates must be complete",
+        )
+    lon, notes = _without_seam(lon)
+    dataset["lat"], dataset["lon"] = (dims, lat, dict(_LAT)), (dims, lon, dict(_LON))
+    if corners[0] is not None and corners[1] is not None:
+        dataset["lat_vertices"] = ((*dims, "vertices"), corners[0])
+        dataset["lon_vertices"] = ((*dims, "vertices"), _nearest_turn(corners[1], lon[..., None]))
+        dataset["lat"].attrs["bounds"], dataset["lon"].attrs["bounds"] = "lat_vertices", "lon_vertices"
+    return notes
+
+
+def _read_plane(file: netCDF4.Dataset, variable: VariableHeader, layout: Layout) -> NDArray[np.float64]:
+    values = np.asarray(file[variable.name][...], dtype=np.float64)
+    if len(variable.dims) > 2:
+        values = values.reshape([n for n in variable.shape if n > 1])
+    dims = _plane(variable)
+    return layout.order(values if dims == (layout.y, layout.x) else values.T, (layout.y, layout.x))
+
+
+def _read_vertices(file: netCDF4.Dataset, header: FileHeader, variable: VariableHeader, layout: Layout) -> NDArray[np.float64] | None:
+    """(y, x, 4) vertices of a 2-D coordinate, or None when the file has none or not four a cell."""
+    bounds = header.variables.get(variable.text("bounds"))
+    if bounds is None or len(variable.dims) != 2 or bounds.shape != (*variable.shape, 4):
+        return None
+    values = np.asarray(file[bounds.name][...], dtype=np.float64)
+    if not np.isfinite(values).all():
+        return None
+    transposed = values if variable.dims == (layout.y, layout.x) else values.transpose(1, 0, 2)
+    return layout.order(transposed, (layout.y, layout.x, "vertices"))
+
+
+def _without_seam(lon: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+    """2-D longitudes in -180..180 where that takes a jump between neighbours away."""
+    if lon.shape[1] < 2 or np.abs(np.diff(lon, axis=1)).max() <= 180.0:
+        return lon, []
+    turned = lon - 360.0 * np.round(lon / 360.0)
+    if np.abs(np.diff(turned, axis=1)).max() > 180.0:
+        return lon, []
+    return turned, ["2-D longitudes wrapped to -180..180"]
+
+
+def _nearest_turn(values: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Longitudes moved by whole turns to lie nearest to their cell's centre."""
+    return values + 360.0 * np.round((centre - values) / 360.0)
