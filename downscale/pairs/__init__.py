@@ -1,0 +1,1 @@
+"""Pairs of coarse predictors and fine targets: build, store, split, normalise."""

@@ -1,0 +1,190 @@
+"""The prepare stage: sources in, one pair store out, a shard at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from downscale import __version__
+from downscale.config.load import differences
+from downscale.config.schema import ExperimentConfig
+from downscale.errors import InputDataError, OutputExistsError
+from downscale.hpc.locks import folder_lock
+from downscale.hpc.signals import StopFlag
+from downscale.pairs import store as pair_store
+from downscale.pairs.inputs import GroupInputs, Inputs, open_inputs
+from downscale.pairs.split import SPLITS, assign, check_not_empty
+from downscale.pairs.write import day_bytes, write_group
+
+log = logging.getLogger(__name__)
+ProgressCallback = Callable[[int, int, str], None]
+STORE_NAME = "pairs.zarr"
+
+
+def build_pairs(
+    cfg: ExperimentConfig,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    force_unlock: bool = False,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """Write ``WORKSPACE/pairs.zarr``, or the groups of it that are not there yet.
+
+    Args:
+        cfg: the experiment.
+        overwrite: replace a store of another recipe.
+        dry_run: open everything, report sizes, write nothing.
+        force_unlock: take over a dead job's lock.
+        progress: called with (days done, days in all, group).
+
+    Returns:
+        ``artefact`` (path) and a summary of what the store holds.
+
+    Raises:
+        InputDataError, ConfigError: before anything is written.
+        OutputExistsError: another recipe's store is there.
+        Stopped: a signal came; the finished shards stay and the same command goes on from them.
+    """
+    path = cfg.workspace_path() / STORE_NAME
+    inputs = open_inputs(cfg)
+    counts = _count_splits(cfg, inputs)
+    plan = _Plan(cfg, inputs, path)
+    summary = {"artefact": path, **_describe(inputs, counts)}
+    if dry_run:
+        return {**summary, "artefact": None, "would write": f"{plan.total_bytes / 1e6:.0f} MB to {path}"}
+    with folder_lock(cfg.workspace_path(), force=force_unlock):
+        missing = plan.missing_groups(overwrite=overwrite)
+        if missing:
+            _write(plan, missing, progress)
+        else:
+            summary["unchanged"] = "the store is complete and has this recipe: nothing to do"
+    return summary
+
+
+@dataclass
+class _Plan:
+    """The store's recipe beside what is already on disk."""
+
+    cfg: ExperimentConfig
+    inputs: Inputs
+    path: Path
+
+    @property
+    def partial(self) -> Path:
+        return self.path.with_name(self.path.name + ".partial")
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(day_bytes(self.inputs, group) * len(group.days) for group in self.inputs.groups)
+
+    def root_attributes(self) -> dict[str, Any]:
+        return {
+            "recipe": self.inputs.recipe,
+            "channels": [channel.name for channel in self.cfg.channels()],
+            "targets": [target.name for target in self.cfg.targets],
+            "scalars": self.inputs.forcings.names,
+            "downscale_version": __version__,
+            "config": json.loads(self.cfg.model_dump_json()),
+            "notes": self.inputs.geometry.notes,
+        }
+
+    def missing_groups(self, *, overwrite: bool) -> list[GroupInputs]:
+        """Groups to build; checks an existing store's recipes."""
+        if not self.path.exists():
+            return self.inputs.groups
+        try:
+            attributes = pair_store.read_attributes(self.path)
+            existing = {name: dict(zarr.open_group(self.path / name, mode="r").attrs) for name in attributes["groups"]}
+        except InputDataError:
+            if not overwrite or not (self.path / "zarr.json").exists():
+                raise OutputExistsError(
+                    "something that is not a pair store stands where it would go", where=str(self.path), hint="move it away"
+                ) from None
+            attributes, existing = {"recipe": {}}, {}
+        changed = differences(attributes["recipe"], self.inputs.recipe)
+        for group in self.inputs.groups:
+            if group.name in existing:
+                changed += differences(existing[group.name]["recipe"], group.recipe, group.name)
+        if changed and not overwrite:
+            raise OutputExistsError(
+                "the pair store was made by another recipe",
+                where=str(self.path),
+                hint="use another workspace, or --overwrite to replace it; written -> wanted:",
+                findings=changed,
+            )
+        if changed:
+            shutil.rmtree(self.path)
+            return self.inputs.groups
+        return [group for group in self.inputs.groups if group.name not in existing]
+
+
+def _count_splits(cfg: ExperimentConfig, inputs: Inputs) -> dict[str, dict[str, int]]:
+    counts = {
+        group.name: {name: len(index) for name, index in assign(group.days, group.calendar, cfg.split).items()}
+        for group in inputs.groups
+        if group.rcm
+    }
+    check_not_empty({name: sum(count[name] for count in counts.values()) for name in SPLITS}, cfg.split)
+    return counts
+
+
+def _describe(inputs: Inputs, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    lines = []
+    for group in inputs.groups:
+        kinds = " + ".join(filter(None, ["perfect" if group.rcm else "", "imperfect" if group.gcm else ""]))
+        split = ", ".join(f"{name} {count}" for name, count in counts.get(group.name, {}).items())
+        span = f"{len(group.days)} days {group.days[0]}..{group.days[-1]} ({group.calendar})"
+        lines.append(f"{group.name}: {span}, {kinds}{'; ' + split if split else ''}")
+    coarse, fine = inputs.geometry.coarse.shape, inputs.geometry.fine.shape
+    return {"grids": f"coarse {coarse[0]} x {coarse[1]}, fine {fine[0]} x {fine[1]}", "groups": lines}
+
+
+def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback | None) -> None:
+    root = _open_partial(plan)
+    total = sum(len(group.days) for group in missing)
+    done = 0
+    with StopFlag() as stop:
+        for group in missing:
+            for step in write_group(root, plan.partial, plan.inputs, group, stop):
+                done += step
+                if progress:
+                    progress(done, total, group.name)
+    _publish(plan, root, missing)
+
+
+def _open_partial(plan: _Plan) -> zarr.Group:
+    """The half-written store of the same recipe, or a new one."""
+    recipe = plan.inputs.recipe
+    if plan.partial.exists():
+        try:
+            root = zarr.open_group(plan.partial, mode="r+")
+            if root.attrs.get("recipe") == recipe and root.attrs.get("schema_version") == pair_store.SCHEMA_VERSION:
+                return root
+        except (FileNotFoundError, KeyError, ValueError):
+            pass
+        log.info("removing %s: left by a run of another recipe", plan.partial)
+        shutil.rmtree(plan.partial)
+    geometry = plan.inputs.geometry
+    return pair_store.create_root(plan.partial, plan.root_attributes(), geometry.coarse, geometry.fine, plan.inputs.static)
+
+
+def _publish(plan: _Plan, root: zarr.Group, missing: list[GroupInputs]) -> None:
+    """Rename the finished store, or its new groups, into place."""
+    names = [group.name for group in missing]
+    if not plan.path.exists():
+        root.attrs["groups"] = names
+        plan.partial.rename(plan.path)
+        return
+    for name in names:
+        (plan.partial / name).rename(plan.path / name)
+    published = zarr.open_group(plan.path, mode="r+")
+    published.attrs["groups"] = [*published.attrs["groups"], *names]
+    shutil.rmtree(plan.partial)

@@ -1,0 +1,132 @@
+"""Where everything lies: the coarse box, the fine window, and the weights that make RCMu."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from downscale.cf.open import open_grid
+from downscale.config.schema import CoarsenTarget, DomainConfig, GridFileTarget, ResolutionTarget, UpscaleConfig
+from downscale.errors import ConfigError, InputDataError
+from downscale.grid.conservative import conservative_weights
+from downscale.grid.domain import box_slices, cells_inside, coarsen_grid, covered_box, inside_box, regular_grid, require_covered
+from downscale.grid.grid import Grid
+from downscale.grid.weights import Weights
+
+log = logging.getLogger(__name__)
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grids of an experiment.
+
+    Attributes:
+        rcm: the RCM's grid as in its files.
+        inner: (y, x) slices of ``rcm`` without the relaxation zone.
+        window: (y, x) slices of ``rcm`` that are the target.
+        coarse, fine: the two grids.
+        upscale: weights from ``rcm`` cropped to ``inner``, to ``coarse``.
+        notes: how the boxes came about.
+    """
+
+    rcm: Grid
+    inner: Window
+    window: Window
+    coarse: Grid
+    fine: Grid
+    upscale: Weights
+    notes: list[str] = field(default_factory=list)
+
+
+def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale: UpscaleConfig) -> Geometry:
+    """Boxes, grids and upscaling weights.
+
+    Args:
+        rcm: grid of the RCM files.
+        gcm: grid of the source that ``upscale.to`` names, if it names one.
+        domain, upscale: config sections.
+
+    Raises:
+        InputDataError: the RCM does not cover the coarse box, or the coarse box not the target (G09, after cropping);
+            corners of a grid cannot be known (G08).
+        ConfigError: a box outside its grid, or one that makes no sense with the method.
+    """
+    notes: list[str] = []
+    inner = _inner(rcm, domain.relaxation_cells)
+    source = rcm.crop(*inner)
+    if isinstance(upscale.to, CoarsenTarget):
+        if domain.coarse_box is not None:
+            raise ConfigError(
+                "domain.coarse_box has no meaning with upscale.to: {coarsen: N}", where="domain.coarse_box", hint="use domain.fine_box"
+            )
+        coarse, weights = coarsen_grid(source, upscale.to.coarsen)
+    else:
+        target = _target_grid(upscale.to, gcm, source)
+        coarse = target.crop(*_coarse_window(target, source, domain.coarse_box, notes))
+        weights = conservative_weights(source, coarse)
+        require_covered(weights.coverage, f"the coarse box ({coarse.summary}) by the RCM without its relaxation zone")
+    window = _fine_window(rcm, inner, coarse, domain.fine_box, notes)
+    fine = rcm.crop(*window)
+    notes.append(f"coarse box {coarse.shape[0]} x {coarse.shape[1]}, target {fine.shape[0]} x {fine.shape[1]} RCM cells")
+    for note in notes:
+        log.info("%s", note)
+    return Geometry(rcm, inner, window, coarse, fine, weights, notes)
+
+
+def _inner(rcm: Grid, cells: int) -> Window:
+    ny, nx = rcm.shape
+    if 2 * cells >= min(ny, nx):
+        raise ConfigError(f"domain.relaxation_cells: {cells} at each side leave nothing of {ny} x {nx} cells", hint="give a smaller number")
+    return slice(cells, ny - cells), slice(cells, nx - cells)
+
+
+def _target_grid(to: str | GridFileTarget | ResolutionTarget, gcm: Grid | None, source: Grid) -> Grid:
+    if isinstance(to, GridFileTarget):
+        return Grid.from_dataset(open_grid(Path(to.grid_file)))
+    if isinstance(to, ResolutionTarget):
+        return regular_grid(to.resolution, source)
+    if gcm is None:
+        raise ConfigError(f"upscale.to: '{to}' has no grid", hint="name a gcm source")
+    return gcm
+
+
+def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: list[str]) -> Window:
+    if box is not None:
+        return box_slices(target, *box)
+    window = covered_box(conservative_weights(source, target).coverage)
+    if target.crop(*window).shape != target.shape:
+        ny, nx = target.shape
+        notes.append(f"coarse grid cropped from {ny} x {nx} cells to the largest rectangle that the RCM covers fully")
+    return window
+
+
+def _fine_window(rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, notes: list[str]) -> Window:
+    if box is None:
+        y, x = inside_box(rcm.crop(*inner), coarse)
+        window = _shifted(y, inner[0].start), _shifted(x, inner[1].start)
+        rows, columns = (f"{cells.start}..{cells.stop - 1}" for cells in window)
+        notes.append(f"target: RCM cells y {rows}, x {columns} lie inside the coarse box")
+        return window
+    x_start, x_stop, y_start, y_stop = box
+    if not (0 <= x_start < x_stop <= rcm.shape[1] and 0 <= y_start < y_stop <= rcm.shape[0]):
+        raise ConfigError(
+            f"domain.fine_box {box} is not inside the RCM grid of {rcm.shape[1]} x {rcm.shape[0]} cells (x by y)",
+            hint="give [x_start, x_stop, y_start, y_stop]",
+        )
+    window = slice(y_start, y_stop), slice(x_start, x_stop)
+    outside = 1.0 - float(np.mean(cells_inside(rcm.crop(*window), coarse)))
+    if outside > 0:
+        raise InputDataError(
+            f"{outside:.1%} of the target's cells lie outside the coarse box",
+            where=f"domain.fine_box {box}; coarse box {coarse.summary}",
+            hint="give a smaller fine_box or a larger coarse_box",
+        )
+    return window
+
+
+def _shifted(cells: slice, by: int) -> slice:
+    return slice(cells.start + by, cells.stop + by)

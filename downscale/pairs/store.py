@@ -1,0 +1,262 @@
+"""The pair store: one Zarr, a group for each source pair, published whole and verified on open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from downscale.cf.calendar import decode_days, encode_days
+from downscale.config.schema import SplitConfig
+from downscale.errors import EnvironmentMissingError, InputDataError
+from downscale.grid.grid import Grid
+from downscale.pairs.split import assign
+
+SCHEMA_VERSION = 1
+KINDS = ("perfect", "imperfect")
+_ARRAY_OF = {"perfect": "rcmu", "imperfect": "gcm"}
+TIME_UNITS = "days since 1850-01-01"
+_CHUNK_BYTES = 2**21
+_SHARD_BYTES = 2**26
+
+
+@dataclass
+class PairGroup:
+    """The pairs of one RCM run, or the predictors of a GCM that drives none.
+
+    Attributes:
+        name: of the rcm source (or of the lone gcm source).
+        calendar, days: the exact common days, yyyymmdd, sorted.
+        usable: (n,) False where a predictor is NaN and policy says drop.
+        kinds: "perfect" where RCMu predictors exist, "imperfect" where GCM predictors exist.
+        attributes: recipe, manifest of inputs, notes, digest.
+    """
+
+    name: str
+    calendar: str
+    days: np.ndarray
+    usable: np.ndarray
+    kinds: tuple[str, ...]
+    targets: tuple[str, ...]
+    attributes: dict[str, Any]
+    node: zarr.Group = field(repr=False)
+    splits: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the group has fine targets."""
+        return bool(self.targets) and f"target_{self.targets[0]}" in self.node
+
+    @property
+    def notes(self) -> list[str]:
+        """What was converted, wrapped, cropped or assumed while building."""
+        return list(self.attributes["notes"])
+
+    def predictors(self, kind: str, index: slice | np.ndarray) -> np.ndarray:
+        """Predictor maps (time, channel, y, x) float32, working units; kind "perfect" is RCMu, "imperfect" the GCM."""
+        return self._read(f"predictors_{_ARRAY_OF[kind]}", index)
+
+    def surface(self, kind: str, index: slice | np.ndarray) -> np.ndarray:
+        """The coarse field of each target's own name (time, target, y, x) float32; NaN where the source has none."""
+        return self._read(f"surface_{_ARRAY_OF[kind]}", index)
+
+    def target(self, index: slice | np.ndarray) -> np.ndarray:
+        """Fine truth (time, target, y, x) float32, working units; NaN where there is none (sea)."""
+        return np.stack([self._read(f"target_{name}", index) for name in self.targets], axis=1)
+
+    def scalars(self, index: slice | np.ndarray) -> np.ndarray:
+        """Numbers of the day (time, k) float32: season and forcings."""
+        return self._read("scalars", index)
+
+    def split(self, name: str) -> np.ndarray:
+        """Sorted positions of "train", "validation" or "test" days."""
+        return self.splits[name]
+
+    def _read(self, name: str, index: slice | np.ndarray) -> np.ndarray:
+        array = self.node[name]
+        if isinstance(index, slice):
+            return np.asarray(array[index])
+        if not len(index):
+            return np.empty((0, *array.shape[1:]), np.float32)
+        first, last = int(index[0]), int(index[-1])
+        if last - first + 1 <= 4 * len(index):
+            return np.asarray(array[first : last + 1])[np.asarray(index) - first]
+        return np.asarray(array.oindex[np.asarray(index)])
+
+
+@dataclass
+class PairStore:
+    """All pairs of a workspace on one coarse and one fine grid."""
+
+    path: Path
+    groups: dict[str, PairGroup]
+    coarse: Grid
+    fine: Grid
+    static: dict[str, np.ndarray]
+    channels: list[str]
+    targets: list[str]
+    scalars: list[str]
+    recipe: dict[str, Any]
+    split_digest: str
+
+    @classmethod
+    def open(cls, path: Path, split: SplitConfig) -> PairStore:
+        """Open and verify a store; ``split`` says which days train, validate and test.
+
+        Raises:
+            InputDataError: no store, or not whole (files missing or of another size).
+            EnvironmentMissingError: written by a newer version.
+        """
+        attributes = read_attributes(path)
+        root = zarr.open_group(path, mode="r")
+        targets = tuple(attributes["targets"])
+        groups = {name: _open_group(root, path, name, targets, split) for name in attributes["groups"]}
+        return cls(
+            path,
+            groups,
+            _read_grid(path, "coarse"),
+            _read_grid(path, "fine"),
+            {name: np.asarray(root[f"static/{name}"][:]) for name in attributes["static"]},
+            list(attributes["channels"]),
+            list(targets),
+            list(attributes["scalars"]),
+            attributes["recipe"],
+            hashlib.sha256(split.model_dump_json().encode()).hexdigest(),
+        )
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the recipes of the store and of all its groups."""
+        parts = [json.dumps(self.recipe, sort_keys=True), *(group.attributes["digest"] for group in self.groups.values())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def group(self, name: str) -> PairGroup:
+        """A group by name; InputDataError when the store has none of it."""
+        if name not in self.groups:
+            raise InputDataError(
+                f"the pair store has no group '{name}'",
+                where=f"{self.path}: {', '.join(self.groups)}",
+                hint="add the source to the config and run downscale prepare again",
+            )
+        return self.groups[name]
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Root attributes of a published store.
+
+    Raises:
+        InputDataError: there is no store, or it is not ours.
+        EnvironmentMissingError: written by a newer version.
+    """
+    try:
+        attributes = dict(zarr.open_group(path, mode="r").attrs)
+    except (FileNotFoundError, KeyError, ValueError):
+        raise InputDataError("there is no pair store here", where=str(path), hint="run downscale prepare CONFIG first") from None
+    if "schema_version" not in attributes or "groups" not in attributes:
+        raise InputDataError("this Zarr is not a pair store", where=str(path), hint="run downscale prepare CONFIG in another workspace")
+    if attributes["schema_version"] > SCHEMA_VERSION:
+        raise EnvironmentMissingError(
+            f"the pair store has format {attributes['schema_version']}, this version reads up to {SCHEMA_VERSION}",
+            where=str(path),
+            hint="update downscale-rcm, or prepare again in another workspace",
+        )
+    return attributes
+
+
+def _open_group(root: zarr.Group, path: Path, name: str, targets: tuple[str, ...], split: SplitConfig) -> PairGroup:
+    node = root[name]
+    attributes = dict(node.attrs)
+    found = inventory(path / name)
+    if not attributes.get("complete") or found != attributes["inventory"]:
+        raise InputDataError(
+            f"the pair store is damaged: group '{name}' holds {found}, written were {attributes.get('inventory')}",
+            where=str(path),
+            hint="delete the store and run downscale prepare again",
+        )
+    time = node["time"]
+    days = decode_days(np.asarray(time[:]), TIME_UNITS, attributes["calendar"])
+    usable = np.asarray(node["usable"][:])
+    kinds = tuple(kind for kind in KINDS if f"predictors_{_ARRAY_OF[kind]}" in node)
+    group = PairGroup(name, attributes["calendar"], days, usable, kinds, targets, attributes, node)
+    group.splits = assign(days, group.calendar, split, usable=usable)
+    return group
+
+
+def inventory(folder: Path) -> dict[str, int]:
+    """Number and total size of the data files below a folder (metadata excluded: attributes are written last)."""
+    sizes = [os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names if name != "zarr.json"]  # noqa: PTH118, PTH202
+    return {"files": len(sizes), "bytes": int(sum(sizes))}
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------------
+
+
+def create_root(path: Path, attributes: Mapping[str, Any], coarse: Grid, fine: Grid, static: Mapping[str, np.ndarray]) -> zarr.Group:
+    """A new store with grids and fixed fields, and no groups yet."""
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    root.attrs.update({"schema_version": SCHEMA_VERSION, "groups": [], "static": sorted(static), **attributes})
+    for name, grid in (("coarse", coarse), ("fine", fine)):
+        grid.to_dataset().to_zarr(path, group=f"grid/{name}", mode="w", zarr_format=3, consolidated=False)
+    for name, values in static.items():
+        array = root.create_array(f"static/{name}", shape=values.shape, dtype="float32", dimension_names=("y", "x"), fill_value=np.nan)
+        array[:] = values
+    return root
+
+
+def _read_grid(path: Path, name: str) -> Grid:
+    with xr.open_zarr(path, group=f"grid/{name}", consolidated=False, chunks=None) as dataset:
+        return Grid.from_dataset(dataset.load())
+
+
+def create_group(root: zarr.Group, name: str, days: np.ndarray, calendar: str) -> zarr.Group:
+    """A new, incomplete group with its time axis."""
+    node = root.create_group(name, overwrite=True)
+    time = node.create_array("time", shape=days.shape, dtype="float64", dimension_names=("time",))
+    time.attrs.update({"units": TIME_UNITS, "calendar": calendar, "standard_name": "time"})
+    time[:] = encode_days(days, calendar)
+    usable = node.create_array("usable", shape=days.shape, dtype="bool", dimension_names=("time",))
+    usable[:] = True
+    return node
+
+
+def shard_days(cell_bytes: int) -> tuple[int, int]:
+    """Days per chunk and per shard for arrays whose one day has ``cell_bytes`` bytes (about 2 MiB and 64 MiB)."""
+    chunk = int(np.clip(_CHUNK_BYTES // max(cell_bytes, 1), 1, 64))
+    return chunk, chunk * int(np.clip(_SHARD_BYTES // max(chunk * cell_bytes, 1), 1, 8))
+
+
+def create_array(
+    node: zarr.Group, name: str, shape: tuple[int, ...], *, days: tuple[int, int], attributes: Mapping[str, Any]
+) -> zarr.Array:
+    """A sharded float32 array over time.
+
+    Args:
+        node: the group.
+        name: of the array.
+        shape: (time, ...).
+        days: per chunk and per shard.
+        attributes: units, channel names.
+    """
+    chunk, shard = days
+    names = {4: ("time", "channel", "y", "x"), 3: ("time", "y", "x"), 2: ("time", "scalar")}[len(shape)]
+    array = node.create_array(
+        name,
+        shape=shape,
+        dtype="float32",
+        chunks=(chunk, *shape[1:]),
+        shards=(shard, *shape[1:]),
+        fill_value=np.nan,
+        dimension_names=names,
+        compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        overwrite=True,
+    )
+    array.attrs.update(dict(attributes))
+    return array
