@@ -236,11 +236,15 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _absolute(config: ExperimentConfig, base: Path) -> ExperimentConfig:
     """Relative paths are relative to the config file, wherever the command runs."""
     data = config.model_dump()
-    data["workspace"] = str(base / config.workspace)
+    data["workspace"] = _joined(base, config.workspace)
     for name, source in config.sources.items():
-        data["sources"][name]["files"] = [str(base / entry) for entry in source.files]
+        data["sources"][name]["files"] = [_joined(base, entry) for entry in source.files]
     if config.forcings:
-        data["forcings"]["file"] = str(base / config.forcings.file)
+        data["forcings"]["file"] = _joined(base, config.forcings.file)
     if isinstance(data["upscale"]["to"], dict) and "grid_file" in data["upscale"]["to"]:
-        data["upscale"]["to"]["grid_file"] = str(base / data["upscale"]["to"]["grid_file"])
+        data["upscale"]["to"]["grid_file"] = _joined(base, data["upscale"]["to"]["grid_file"])
     return ExperimentConfig.model_validate(data)
+
+
+def _joined(base: Path, path: str) -> str:
+    return os.path.normpath(base / path)

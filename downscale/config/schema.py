@@ -87,7 +87,10 @@ class NormaliseConfig(Strict):
 class LossConfig(Strict):
     """What training minimises, in transformed target space."""
 
-    name: Literal["mse", "mae"] = Field("mse", description="mean over valid cells, days and targets")
+    name: Literal["mse", "mae"] = Field("mse", description="squared or absolute errors over valid cells and days")
+    balance: Literal["likelihood", "none"] = Field(
+        "likelihood", description="likelihood: an improvement by a tenth counts the same for every target; none: the largest errors decide"
+    )
 
 
 class TrainConfig(Strict):

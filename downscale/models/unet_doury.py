@@ -1,0 +1,84 @@
+"""The UNet of Doury et al. (2022, https://doi.org/10.1007/s00382-022-06343-9), sizes as in the authors' code."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+_BATCH_NORM_EPS = 1e-3
+"""Keras' default, with which the network was published."""
+
+
+class DouryUNet(nn.Module):
+    """Encoder from the coarse box to one cell, a dense branch for the numbers, decoder to the fine grid.
+
+    With s the largest power of two that fits into the coarse box, an unpadded first convolution crops any box to s x s; log2(s)
+    encoder levels follow, with ``width`` 2^i channels up to 8 ``width``. The dense branch has no activation. The decoder doubles up to
+    the smallest power of two that holds the target, of which the centre is cut; it is exact where the target is such a power. ``zero_head``
+    lets the output start at 0, for a network that corrects a backbone.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        aux_size: int,
+        targets: int,
+        coarse: tuple[int, int],
+        fine: tuple[int, int],
+        width: int = 64,
+        zero_head: bool = False,
+    ) -> None:
+        super().__init__()
+        levels = int(math.log2(min(coarse)))
+        size, top = 2**levels, 8 * width
+        ups = max(1, math.ceil(math.log2(max(fine))))
+        self.fine = fine
+        kernel = (coarse[0] - size + 1, coarse[1] - size + 1)
+        self.stem = nn.Sequential(nn.Conv2d(channels, width // 2, kernel), _norm(width // 2), nn.ReLU())
+        widths = [min(width * 2**i, top) for i in range(levels)]
+        self.encoder = nn.ModuleList([_block(a, b) for a, b in zip([width // 2, *widths], widths, strict=False)])
+        self.bottom = _block(widths[-1] if widths else width // 2, top)
+        dense = [aux_size, *(width * 2**i for i in range(4))]
+        self.dense = nn.Sequential(*[nn.Linear(a, b) for a, b in pairwise(dense)])
+        self.up, self.decoder, below = nn.ModuleList(), nn.ModuleList(), 2 * top
+        for i in range(1, ups + 1):
+            out = widths[levels - i] if i <= levels else width
+            self.up.append(nn.Sequential(nn.ConvTranspose2d(below, out, 3, stride=2, padding=1, output_padding=1), nn.ReLU()))
+            self.decoder.append(_block(2 * out if i <= levels else out, out))
+            below = out
+        self.head = nn.Conv2d(below, targets, 1)
+        if zero_head:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: Tensor, aux: Tensor, hint: Tensor | None = None) -> Tensor:
+        """(batch, channel, y, x) and (batch, aux_size) to (batch, target, Y, X). ``hint`` does not enter this network."""
+        x, skips = self.stem(maps), []
+        for block in self.encoder:
+            skips.append(block(x))
+            x = nn.functional.max_pool2d(skips[-1], 2)
+        x = torch.cat([self.bottom(x), self.dense(aux)[:, :, None, None]], 1)
+        for i, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
+            x = up(x)
+            x = block(torch.cat([x, skips[-1 - i]], 1) if i < len(skips) else x)
+        return _centre(self.head(x), self.fine)
+
+
+def _norm(width: int) -> nn.Module:
+    return nn.BatchNorm2d(width, eps=_BATCH_NORM_EPS)
+
+
+def _block(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, padding=1), _norm(after), nn.ReLU(),
+        nn.Conv2d(after, after, 3, padding=1), _norm(after), nn.ReLU(),
+    )  # fmt: skip
+
+
+def _centre(fields: Tensor, shape: tuple[int, int]) -> Tensor:
+    y, x = (fields.shape[2] - shape[0]) // 2, (fields.shape[3] - shape[1]) // 2
+    return fields[:, :, y : y + shape[0], x : x + shape[1]]

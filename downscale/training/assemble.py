@@ -1,0 +1,148 @@
+"""From config, pair store and statistics to an emulator that is ready to train."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from downscale.config.schema import ExperimentConfig
+from downscale.errors import EnvironmentMissingError, InputDataError
+from downscale.models.emulator import Emulator
+from downscale.models.registry import BASELINES, build
+from downscale.models.transforms import InputTransform
+from downscale.pairs.normalise import Statistics
+from downscale.pairs.store import PairStore
+from downscale.training.samples import fixed_fields, fixed_names, way_to_fine
+from downscale.variables import lookup
+
+log = logging.getLogger(__name__)
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """The device for "auto", "cpu" or "cuda".
+
+    Raises:
+        EnvironmentMissingError: cuda was asked for, and PyTorch sees none.
+    """
+    if torch.cuda.is_available() and wanted in ("auto", "cuda"):
+        return torch.device("cuda")
+    if wanted == "cuda":
+        raise EnvironmentMissingError(
+            "--device cuda: PyTorch sees no GPU",
+            where=f"torch {torch.__version__}",
+            hint="install PyTorch for CUDA (see README) on a machine with a GPU, or use --device cpu",
+        )
+    if wanted == "auto":
+        _say_cpu()
+    return torch.device("cpu")
+
+
+@functools.cache
+def _say_cpu() -> None:
+    """Once a process."""
+    log.info("no GPU: running on the CPU, %d thread(s)", torch.get_num_threads())
+
+
+def model_spec(cfg: ExperimentConfig, store: PairStore, model: dict[str, Any]) -> dict[str, Any]:
+    """The plain data from which registry.build makes the emulator; also what model.json holds."""
+    decoder_fields = model["name"] == "resunet" and model["static"]
+    channels = [channel.name for channel in cfg.channels()]
+    if channels != list(store.channels) or [target.name for target in cfg.targets] != list(store.targets):
+        raise InputDataError(
+            "the pairs were prepared with other predictors or targets than the config has now",
+            where=f"pairs: {', '.join(store.channels)} -> {', '.join(store.targets)}",
+            hint="run downscale prepare again",
+        )
+    return {
+        "model": model,
+        "channels": channels,
+        "targets": list(store.targets),
+        "scalars": list(store.scalars),
+        "coarse_shape": list(store.coarse.shape),
+        "fine_shape": list(store.fine.shape),
+        "normalise": cfg.normalise.predictors,
+        "transforms": {target: cfg.normalise.targets.get(target, "standardise") for target in store.targets},
+        "non_negative": [target for target in store.targets if lookup(target).non_negative],
+        "fixed": fixed_names(store.static) if decoder_fields else [],
+        "units": {channel.name: lookup(channel.variable).units for channel in cfg.channels()}
+        | {name: lookup(name).units for name in store.targets},
+        "levels_hpa": {channel.name: channel.level_hpa for channel in cfg.channels() if channel.level_hpa},
+    }
+
+
+def new_emulator(spec: dict[str, Any], store: PairStore, statistics: Statistics) -> Emulator:
+    """An emulator with fresh weights, the training statistics and its place on the grids; the ridge in it is not fitted yet."""
+    emulator = build(spec)
+    load_statistics(emulator, statistics)
+    if spec["model"]["name"] in ("bilinear", "resunet"):
+        emulator.locate(*way_to_fine(store), fixed_fields(store.static, spec["fixed"], store.fine.shape))
+    return emulator
+
+
+def load_statistics(emulator: Emulator, statistics: Statistics) -> None:
+    """Copy training statistics into the buffers of an emulator.
+
+    Raises:
+        InputDataError: a predictor cell has no valid training day.
+    """
+    channels = emulator.spec["channels"]
+    for name, mean in zip(channels, statistics.predictor_mean, strict=True):
+        if not np.isfinite(mean).all():
+            raise InputDataError(
+                f"predictor {name} has {int((~np.isfinite(mean)).sum())} coarse cell(s) without any training day",
+                hint="choose a smaller domain.coarse_box, or check the predictor's files",
+            )
+    for transform in (emulator.inputs, emulator.backbone.features if emulator.backbone is not None else None):
+        if transform is not None:
+            _load_inputs(transform, statistics)
+    plain = np.array([kind == "none" for kind in emulator.target.kinds])[:, None, None]
+    valid = np.isfinite(statistics.target_mean)
+    _copy(emulator.target.mean, np.where(valid & plain, 0.0, statistics.target_mean))
+    _copy(emulator.target.std, np.where(valid & plain, 1.0, statistics.target_std))
+
+
+def _load_inputs(transform: InputTransform, statistics: Statistics) -> None:
+    columns = (slice(None), None, None)
+    mean, std = {
+        "gridpoint": (statistics.predictor_mean, statistics.predictor_std),
+        "channel": (statistics.channel_mean[columns], statistics.channel_std[columns]),
+        "map": (statistics.moment_mean, statistics.moment_std),
+    }[transform.mode]
+    _copy(transform.mean, mean)
+    _copy(transform.std, std)
+    _copy(transform.scalar_mean, statistics.scalar_mean)
+    _copy(transform.scalar_std, statistics.scalar_std)
+
+
+def statistics_summary(spec: dict[str, Any], statistics: Statistics) -> dict[str, Any]:
+    """The small part of the statistics for normaliser.json; the maps are in model.safetensors."""
+
+    def named(names: Sequence[str], mean: np.ndarray, std: np.ndarray) -> dict[str, dict[str, float]]:
+        return {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}
+
+    channels = spec["channels"]
+    return {
+        "predictors": spec["normalise"],
+        "targets": spec["transforms"],
+        "digest": statistics.digest,
+        "training_days": statistics.n_days,
+        "channels": named(channels, statistics.channel_mean, statistics.channel_std),
+        "map_means": named(channels, statistics.moment_mean[: len(channels)], statistics.moment_std[: len(channels)]),
+        "map_stds": named(channels, statistics.moment_mean[len(channels) :], statistics.moment_std[len(channels) :]),
+        "scalars": named(spec["scalars"], statistics.scalar_mean, statistics.scalar_std),
+    }
+
+
+def is_baseline(spec: dict[str, Any]) -> bool:
+    """Whether a spec describes one of the mandatory baselines."""
+    return spec["model"]["name"] in BASELINES
+
+
+def _copy(buffer: Tensor, values: np.ndarray) -> None:
+    buffer.copy_(torch.from_numpy(np.ascontiguousarray(values)))

@@ -1,0 +1,148 @@
+"""The mandatory baselines as runs of their own: fitted once, used again while their recipe is the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downscale import __version__
+from downscale.config.load import digest, dump_yaml
+from downscale.config.schema import ExperimentConfig
+from downscale.errors import OutputExistsError
+from downscale.hpc.locks import folder_lock
+from downscale.models.emulator import Emulator
+from downscale.models.inputs import Inputs
+from downscale.models.linear import Climatology, Ridge
+from downscale.pairs.normalise import Statistics
+from downscale.pairs.store import PairStore
+from downscale.training.assemble import model_spec, new_emulator, statistics_summary
+from downscale.training.folder import log_to, standing, write_start
+from downscale.training.plan import pairs_facts, tag
+from downscale.training.ridge import Days, fit_climatology, fit_ridge
+from downscale.training.run import load_run, write_run
+from downscale.training.samples import Portion, split_portions, stream_samples
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What everything that is learned from the same pairs shares: config, store, days and their statistics."""
+
+    cfg: ExperimentConfig
+    store: PairStore
+    train: Sequence[Portion]
+    validation: Sequence[Portion]
+    statistics: Statistics
+
+    @classmethod
+    def of(cls, cfg: ExperimentConfig, store: PairStore, statistics: Statistics) -> Ground:
+        """The ground of ``train.on``."""
+        train, validation = (split_portions(store, cfg.train.on, split) for split in ("train", "validation"))
+        return cls(cfg, store, train, validation, statistics)
+
+    def card(self, *, mode: str, role: str, trained_on: Sequence[str], recipe: dict[str, Any]) -> dict[str, Any]:
+        """The part of model.json that says where the run comes from."""
+        return run_card(self.cfg, mode=mode, role=role, trained_on=trained_on, recipe=recipe, statistics=self.statistics.digest)
+
+
+def run_card(
+    cfg: ExperimentConfig, *, mode: str, role: str, trained_on: Sequence[str], recipe: dict[str, Any], statistics: str
+) -> dict[str, Any]:
+    """Provenance for model.json; ``statistics`` is the digest of the training statistics in the weights."""
+    return {
+        "mode": mode,
+        "role": role,
+        "trained_on": list(trained_on),
+        "recipe": recipe,
+        "statistics_digest": statistics,
+        "config_sha256": digest(cfg),
+        "smooth": cfg.upscale.smooth,
+        "min_valid_fraction": cfg.upscale.min_valid_fraction,
+        "downscale_version": __version__,
+    }
+
+
+def baseline_path(cfg: ExperimentConfig, name: str) -> Path:
+    """Run folder of a baseline of ``train.on``."""
+    return cfg.workspace_path() / "runs" / f"{name}-{tag(cfg.train.on)}"
+
+
+def baseline_recipe(cfg: ExperimentConfig, store: PairStore, name: str) -> dict[str, Any]:
+    """All that decides a baseline."""
+    recipe: dict[str, Any] = {"mode": "baseline", "model": name, **pairs_facts(store, cfg.train.on)}
+    if name != "bilinear":
+        recipe["targets"] = cfg.normalise.model_dump()["targets"]
+    if name == "ridge":
+        recipe["alphas"] = cfg.ridge.alphas
+    return recipe
+
+
+def train_baseline(ground: Ground, name: str, *, overwrite: bool = False, force_unlock: bool = False) -> str:
+    """Fit one baseline into its run folder, unless it is there already.
+
+    Args:
+        ground: days and statistics.
+        name: "bilinear", "climatology" or "ridge".
+        overwrite: replace one of another recipe (one of the same is kept).
+        force_unlock: take over a dead job's lock.
+
+    Returns:
+        a line for the summary.
+
+    Raises:
+        OutputExistsError: a baseline of another recipe is there.
+    """
+    path, recipe = baseline_path(ground.cfg, name), baseline_recipe(ground.cfg, ground.store, name)
+    if _complete(path, recipe):
+        return f"{path.name}: complete already"
+    standing(path, recipe, overwrite=overwrite)
+    with folder_lock(path, force=force_unlock):
+        write_start(path, dump_yaml(ground.cfg), recipe, torch.device("cpu"))
+        with log_to(path):
+            spec = model_spec(ground.cfg, ground.store, {"name": name})
+            emulator = new_emulator(spec, ground.store, ground.statistics)
+            notes: dict[str, Any] = {}
+            if isinstance(emulator.net, Climatology):
+                fit_climatology(emulator.net, _days(emulator, ground.train))
+            elif emulator.backbone is not None:
+                notes = {"ridge": fit_backbone(ground, emulator, emulator.backbone)}
+            card = ground.card(mode="baseline", role="baseline", trained_on=ground.cfg.train.on, recipe=recipe)
+            write_run(
+                path, emulator, (ground.store.coarse, ground.store.fine), {**card, **notes}, statistics_summary(spec, ground.statistics)
+            )
+            log.info("%s: fitted", path.name)
+    return f"{path.name}: fitted"
+
+
+def fit_backbone(ground: Ground, emulator: Emulator, ridge: Ridge) -> dict[str, Any]:
+    """Fit the ridge inside an emulator, or take it from the ridge baseline when that has the same recipe; what was chosen by target."""
+    path = baseline_path(ground.cfg, "ridge")
+    if _complete(path, baseline_recipe(ground.cfg, ground.store, "ridge")):
+        run = load_run(path, device="cpu")
+        if run.emulator.backbone is not None and run.card["statistics_digest"] == ground.statistics.digest:
+            ridge.load_state_dict(run.emulator.backbone.state_dict())
+            return dict(run.card["ridge"])
+    spec, days = emulator.spec, (_days(emulator, ground.train), _days(emulator, ground.validation))
+    return fit_ridge(ridge, *days, alphas=ground.cfg.ridge.alphas, targets=spec["targets"], channels=spec["channels"])
+
+
+def _days(emulator: Emulator, portions: Sequence[Portion]) -> Days:
+    def stream() -> Iterator[tuple[Inputs, Tensor]]:
+        for inputs, target in stream_samples(portions):
+            yield inputs, emulator.target(target)
+
+    return stream
+
+
+def _complete(path: Path, recipe: dict[str, Any]) -> bool:
+    try:
+        return standing(path, recipe, overwrite=False) == "complete"
+    except OutputExistsError:
+        return False

@@ -1,0 +1,170 @@
+"""What a training is to do, decided before anything is written: days, settings, names, recipe."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from downscale.config.schema import ExperimentConfig, FewShotConfig, FineTuneConfig
+from downscale.errors import ConfigError, InputDataError
+from downscale.pairs.store import PairStore
+from downscale.training.assemble import model_spec
+from downscale.training.run import Run, same_weights_space
+from downscale.training.samples import Portion, split_portions
+from downscale.training.shots import choose_years, shot_index
+from downscale.training.state import Settings
+
+log = logging.getLogger(__name__)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One network's training.
+
+    Attributes:
+        path: the run folder.
+        mode: "pretrain", "finetune" or "few-shot".
+        spec: of the emulator.
+        train, validation: the days.
+        settings: of the loop.
+        recipe: all that decides the result, as JSON-like data; equal recipes give equal runs.
+        source: the run to go on from, or None.
+    """
+
+    path: Path
+    mode: str
+    spec: dict[str, Any]
+    train: list[Portion]
+    validation: list[Portion]
+    settings: Settings
+    recipe: dict[str, Any]
+    source: Run | None = None
+
+    @property
+    def on(self) -> list[str]:
+        """Cases learned from, e.g. RCM_A/perfect."""
+        return list(self.recipe["on"])
+
+    @property
+    def trained_on(self) -> list[str]:
+        """All cases in the order of learning, those of the source run first."""
+        before = list(self.source.card["trained_on"]) if self.source is not None else []
+        return [*before, *(f"{case} ({self.mode})" if before else case for case in self.on)]
+
+
+def plan_pretrain(cfg: ExperimentConfig, store: PairStore, *, seed: int | None, name: str | None) -> Plan:
+    """Learn from the training days of ``train.on``, validate on its validation days."""
+    model = cfg.model.model_dump()
+    settings = _settings(cfg, seed)
+    recipe = {
+        "mode": "pretrain",
+        "model": model,
+        "normalise": cfg.normalise.model_dump(),
+        "ridge": cfg.ridge.model_dump() if model["backbone"] == "ridge" else None,
+        "settings": asdict(settings),
+        **pairs_facts(store, cfg.train.on),
+    }
+    train, validation = (split_portions(store, cfg.train.on, split) for split in ("train", "validation"))
+    path = _path(cfg, name, f"{model['name']}-{tag(cfg.train.on)}{_seed_tag(cfg, seed)}")
+    return Plan(path, "pretrain", model_spec(cfg, store, model), train, validation, settings, recipe)
+
+
+def plan_adaptation(
+    cfg: ExperimentConfig, store: PairStore, source: Run, *, mode: str, shots: int | None, seed: int | None, name: str | None
+) -> Plan:
+    """Go on from a run, on all training days of other pairs (finetune) or on a few whole years of them (few-shot)."""
+    section = _section(cfg, mode)
+    settings = _settings(cfg, seed, section)
+    _check_source(cfg, store, source)
+    train = split_portions(store, section.on, "train")
+    recipe = {
+        "mode": mode,
+        "source_run": {"name": source.path.name, "weights_sha256": source.card["weights_sha256"]},
+        "settings": asdict(settings),
+        **pairs_facts(store, section.on),
+    }
+    suffix = ""
+    if isinstance(section, FewShotConfig):
+        wanted = shots or section.shots
+        recipe["years"], train, validation = _few_years(train, wanted, cfg.split.year_starts)
+        suffix = f"-{wanted}y"
+    else:
+        validation = split_portions(store, section.on, "validation")
+    path = _path(cfg, name, f"{source.path.name}-{mode}-{tag(section.on)}{suffix}{_seed_tag(cfg, seed)}")
+    return Plan(path, mode, source.spec, train, validation, settings, recipe, source)
+
+
+def pairs_facts(store: PairStore, on: Sequence[str]) -> dict[str, Any]:
+    """The part of a recipe that says which pairs: cases, their digests, the split, the grids."""
+    return {
+        "on": list(on),
+        "pairs": {case: store.group(case.partition("/")[0]).attributes["digest"] for case in on},
+        "split": store.split_digest,
+        "grids": {"coarse": store.coarse.digest, "fine": store.fine.digest},
+    }
+
+
+def tag(on: Sequence[str]) -> str:
+    """Cases as a part of a run's name: ``RCM_A-perfect``, joined with underscores."""
+    return "_".join(case.replace("/", "-") for case in on)
+
+
+def _few_years(portions: list[Portion], shots: int, year_starts: int) -> tuple[dict[str, list[int]], list[Portion], list[Portion]]:
+    chosen: dict[str, list[int]] = {}
+    train, validation = [], []
+    for portion in portions:
+        chosen[portion.name] = choose_years(portion.days, shots, year_starts)
+        log.info("few-shot: %s of %s", ", ".join(map(str, chosen[portion.name])), portion.name)
+        learn, held_back = shot_index(portion.group.days, portion.index, chosen[portion.name], year_starts)
+        train.append(Portion(portion.group, portion.kind, learn))
+        validation.append(Portion(portion.group, portion.kind, held_back))
+    return chosen, train, validation
+
+
+def _section(cfg: ExperimentConfig, mode: str) -> FineTuneConfig:
+    key = {"finetune": "finetune", "few-shot": "few_shot"}[mode]
+    section: FineTuneConfig | None = getattr(cfg, key)
+    if section is None:
+        raise ConfigError(f"--mode {mode} needs the section '{key}' in the config", hint=f"add {key}: {{on: [NAME/imperfect]}}")
+    return section
+
+
+def _settings(cfg: ExperimentConfig, seed: int | None, section: FineTuneConfig | None = None) -> Settings:
+    """Numbers of train, replaced by those of the section. L2-SP takes the place of weight decay: one pulls to the start, the other to 0."""
+    values: Mapping[str, Any] = cfg.train.model_dump(exclude={"on", "baselines"}) | {"loss": cfg.loss.name, "balance": cfg.loss.balance}
+    if section is not None:
+        values = {**values, "epochs": section.epochs, "learning_rate": section.learning_rate, "l2_sp": section.l2_sp}
+        if section.l2_sp:
+            values["weight_decay"] = 0.0
+    return Settings(**{**values, **({} if seed is None else {"seed": seed})})
+
+
+def _check_source(cfg: ExperimentConfig, store: PairStore, source: Run) -> None:
+    if source.card["role"] != "emulator":
+        raise ConfigError(f"'{source.path.name}' is a baseline: it cannot be trained on", hint="give a network's run with --from")
+    source.check_inputs(store.channels, store.coarse, store.scalars)
+    findings = same_weights_space(source.spec, model_spec(cfg, store, source.spec["model"]))
+    if source.fine.digest != store.fine.digest:
+        findings.append(f"fine grid: {source.fine.summary} -> {store.fine.summary}")
+    if findings:
+        raise InputDataError(
+            "the run was trained for other pairs than these",
+            where=str(source.path),
+            hint="pretrain on pairs of the same grids, channels and targets; run -> pairs:",
+            findings=findings,
+        )
+
+
+def _path(cfg: ExperimentConfig, name: str | None, default: str) -> Path:
+    if name is not None and not _NAME.fullmatch(name):
+        raise ConfigError(f"'{name}' cannot be a run's name", hint="use letters, digits, dot, dash and underscore")
+    return cfg.workspace_path() / "runs" / (name or default)
+
+
+def _seed_tag(cfg: ExperimentConfig, seed: int | None) -> str:
+    return "" if seed in (None, cfg.train.seed) else f"-seed{seed}"

@@ -1,0 +1,198 @@
+"""Everything that changes while training: weights, averages, optimiser, schedule, counters, random numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downscale.models.emulator import Emulator
+from downscale.training.checkpoint import Checkpoint
+
+PLATEAU_FACTOR, PLATEAU_EPOCHS = 0.7, 4
+"""Doury et al. (2022): learning rate x 0.7 after 4 epochs without progress."""
+LOWEST_RATE = 1e-6
+_EMA_WARM_UP = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of one training; see TrainConfig for their meaning."""
+
+    epochs: int = 60
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    warmup_epochs: float = 1.0
+    patience: int = 15
+    ema: float = 0.0
+    clip: float = 1.0
+    seed: int = 0
+    l2_sp: float = 0.0
+    loss: str = "mse"
+    balance: str = "likelihood"
+
+
+@dataclass
+class State:
+    """A training between two steps.
+
+    Attributes:
+        emulator, settings: what is trained, and how.
+        epoch, step: finished epochs, and finished steps of the one that runs.
+        bad_epochs: epochs since the best validation loss; ``plateau_epochs`` since the learning rate changed.
+        best_loss, best_epoch: of the weights kept.
+        loss_sum, samples_seen: running mean of the training loss.
+        history: a row of metrics per epoch.
+    """
+
+    emulator: Emulator
+    settings: Settings
+    epoch: int = 0
+    step: int = 0
+    steps_done: int = 0
+    bad_epochs: int = 0
+    plateau_epochs: int = 0
+    rate_scale: float = 1.0
+    learning_rate: float = 0.0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    loss_sum: float = 0.0
+    samples_seen: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.parameters = dict(self.emulator.named_parameters())
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self.anchor = [value.detach().clone() for value in self.parameters.values()] if self.settings.l2_sp else []
+        self.average = self._copy() if self.settings.ema else {}
+        self.best = self._copy()
+
+    def batches(self, n: int) -> list[Tensor]:
+        """This epoch's batches of positions, by (seed, epoch) alone; a last batch of one day joins the one before."""
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.epoch)
+        parts = list(torch.randperm(n, generator=generator).split(self.settings.batch_size))
+        return [*parts[:-2], torch.cat(parts[-2:])] if len(parts) > 1 and len(parts[-1]) == 1 else parts
+
+    def set_learning_rate(self, steps_per_epoch: int) -> None:
+        """Linear warm-up and cosine down to 1e-6 by the step, or the peak times the plateau's factor."""
+        settings = self.settings
+        rate = settings.learning_rate * self.rate_scale
+        if settings.schedule == "cosine":
+            warm, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
+            progress = min(1.0, max(0.0, self.steps_done - warm) / max(1.0, total - warm))
+            low = min(LOWEST_RATE, rate)
+            rate = low + (rate - low) * 0.5 * (1 + math.cos(math.pi * progress))
+            rate *= min(1.0, (self.steps_done + 1) / warm) if warm else 1.0
+        self.learning_rate = rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def count(self, loss: float, days: int) -> None:
+        """A step is done: its loss enters the epoch's mean."""
+        self.loss_sum, self.samples_seen, self.step = self.loss_sum + loss * days, self.samples_seen + days, self.step + 1
+
+    def anchor_penalty(self) -> Tensor | float:
+        """l2_sp / 2 * |w - w0|^2 (L2-SP, Li et al. 2018, https://proceedings.mlr.press/v80/li18a.html)."""
+        if not self.anchor:
+            return 0.0
+        apart = [(value - start).square().sum() for value, start in zip(self.parameters.values(), self.anchor, strict=True)]
+        return 0.5 * self.settings.l2_sp * torch.stack(apart).sum()
+
+    def update_average(self) -> None:
+        """Exponential moving average of the weights, its decay ramped up over the first steps; buffers are copied."""
+        self.steps_done += 1
+        decay = min(self.settings.ema, (1 + self.steps_done) / (_EMA_WARM_UP + self.steps_done))
+        for name, value in moving(self.emulator).items() if self.average else ():
+            if name in self.parameters:
+                self.average[name].lerp_(value.detach(), 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside, the emulator holds the averaged weights when there are any."""
+        if not self.average:
+            yield
+            return
+        current = self._copy()
+        self._put(self.average)
+        yield
+        self._put(current)
+
+    def judge(self, loss: float) -> None:
+        """Keep the weights in the emulator when their validation loss is the best so far; count epochs without progress else."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.best = loss, self.epoch, self._copy()
+            self.bad_epochs = self.plateau_epochs = 0
+            return
+        self.bad_epochs += 1
+        self.plateau_epochs += 1
+        if self.settings.schedule == "plateau" and self.plateau_epochs >= PLATEAU_EPOCHS:
+            self.rate_scale, self.plateau_epochs = self.rate_scale * PLATEAU_FACTOR, 0
+
+    def restore_best(self) -> None:
+        """Put the best weights into the emulator."""
+        self._put(self.best)
+
+    def checkpoint(self) -> Checkpoint:
+        """The state as tensors and JSON."""
+        tensors = {f"model.{name}": value for name, value in moving(self.emulator).items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors |= {f"anchor.{i}": value for i, value in enumerate(self.anchor)}
+        for name, parameter in self.parameters.items():
+            tensors |= {f"optimiser.{name}.{key}": value for key, value in self.optimiser.state.get(parameter, {}).items()}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.emulator.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.emulator.device)
+        facts = {name: getattr(self, name) for name in _COUNTERS} | {"settings": asdict(self.settings)}
+        return Checkpoint(tensors, facts)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on exactly where a checkpoint was taken."""
+        for name in _COUNTERS:
+            setattr(self, name, checkpoint.facts[name])
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in checkpoint.tensors.items():
+            kind, _, rest = name.partition(".")
+            parts.setdefault(kind, {})[rest] = value
+        self._put(parts["model"])
+        device = self.emulator.device
+        self.average = {name: value.to(device) for name, value in parts.get("average", {}).items()}
+        self.best = {name: value.to(device) for name, value in parts["best"].items()}
+        self.anchor = [parts["anchor"][str(i)].to(device) for i in range(len(parts.get("anchor", {})))]
+        for name, parameter in self.parameters.items():
+            keys = {key.removeprefix(f"{name}."): value for key, value in parts.get("optimiser", {}).items() if key.startswith(f"{name}.")}
+            if keys:
+                self.optimiser.state[parameter] = {key: value.to(device) if key != "step" else value for key, value in keys.items()}
+        torch.set_rng_state(parts["rng"]["cpu"])
+        if device.type == "cuda" and "cuda" in parts["rng"]:
+            torch.cuda.set_rng_state(parts["rng"]["cuda"], device)
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in moving(self.emulator).items()}
+
+    def _put(self, values: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in moving(self.emulator).items():
+                value.copy_(values[name])
+
+
+_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
+_COUNTERS = ("epoch", "step", "steps_done", "bad_epochs", "plateau_epochs", "rate_scale", "learning_rate", "best_loss", "best_epoch",
+             "loss_sum", "samples_seen", "history")  # fmt: skip
+
+
+def moving(emulator: Emulator) -> dict[str, Tensor]:
+    """What training changes: the parameters, and the running statistics of batch norm. Statistics and backbone stand still."""
+    running = {name: value for name, value in emulator.named_buffers() if name.rsplit(".", 1)[-1] in _BATCH_NORM}
+    return dict(emulator.named_parameters()) | running
