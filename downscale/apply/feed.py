@@ -1,0 +1,132 @@
+"""What a run is fed with: days of a pair group, or of files that the run has never seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from downscale.cf.open import Source, open_files
+from downscale.errors import InputDataError
+from downscale.grid.conservative import conservative_weights
+from downscale.grid.domain import require_covered
+from downscale.grid.grid import Grid
+from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
+from downscale.pairs.scalars import Forcings
+from downscale.pairs.store import PairGroup
+from downscale.variables import Channel
+
+log = logging.getLogger(__name__)
+
+
+class Feed(Protocol):
+    """Days and the arrays that a run reads for them."""
+
+    calendar: str
+    days: np.ndarray
+
+    def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Predictors (n, C, H, W), scalars (n, K) and surface (n, V, H, W) of ``days[start:stop]``, float32, working units."""
+
+
+@dataclass
+class GroupFeed:
+    """A pair group's predictors of one kind, on all its days or some."""
+
+    group: PairGroup
+    kind: str
+    index: np.ndarray
+    calendar: str = field(init=False)
+    days: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.calendar = self.group.calendar
+        self.days = self.group.days[self.index]
+
+    def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See Feed."""
+        index = self.index[start:stop]
+        return self.group.predictors(self.kind, index), self.group.scalars(index), self.group.surface(self.kind, index)
+
+
+@dataclass
+class FileFeed:
+    """NetCDF files brought to the run's coarse grid as they are read."""
+
+    source: Source
+    reader: CoarseReader
+    channels: Sequence[Channel]
+    targets: Sequence[Channel]
+    shape: tuple[int, int]
+    forcings: Forcings
+    calendar: str = field(init=False)
+    days: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.calendar = self.source.calendar
+        self.days = self.source.days
+
+    def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See Feed."""
+        days = self.days[start:stop]
+        predictors = self.reader.read(self.channels, days, self.shape)
+        surface = self.reader.read(self.targets, days, self.shape)
+        return predictors, self.forcings(days, self.calendar), surface
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run asks of its input, from its own folder."""
+
+    channels: Sequence[Channel]
+    targets: Sequence[Channel]
+    forcing_columns: Sequence[str]
+    coarse: Grid
+    smooth: int
+    min_valid_fraction: float
+
+
+def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, assume_units: dict[str, str]) -> FileFeed:
+    """Open files of a GCM, or of an RCM whose fields are then upscaled as in training.
+
+    A grid whose cells are on average less than half a training cell is taken for an RCM's and upscaled conservatively;
+    any other is brought to the training grid by the variable table's method. Which of the two happened is in the notes.
+
+    Raises:
+        InputDataError: files rejected, channels or levels missing, grid does not cover the training grid, forcings missing.
+    """
+    if needs.forcing_columns and forcings is None:
+        raise InputDataError(
+            f"the run was trained with the forcings {', '.join(needs.forcing_columns)}",
+            where="no --forcings given",
+            hint="give the scenario's CSV with these columns: --forcings FILE.csv",
+        )
+    source = open_files("input", list(paths), list(needs.channels), optional=list(needs.targets), assume_units=assume_units, gaps="skip")
+    grid = Grid.from_dataset(next(iter(source.series.values())).coordinates)
+    if _mean_area(grid) < 0.5 * _mean_area(needs.coarse):
+        reader = _upscale(source, grid, needs)
+    else:
+        reader = gcm_reader(source, needs.coarse, smooth=needs.smooth)
+    table = Forcings(forcings if needs.forcing_columns else None, list(needs.forcing_columns))
+    return FileFeed(source, reader, needs.channels, needs.targets, needs.coarse.shape, table)
+
+
+def _upscale(source: Source, grid: Grid, needs: Needs) -> CoarseReader:
+    weights = conservative_weights(grid, needs.coarse)
+    require_covered(weights.coverage, f"the training grid ({needs.coarse.summary}) by the input ({grid.summary})")
+    source.notes.append(f"input: grid {grid.shape} is finer than the training grid {needs.coarse.shape}: upscaled conservatively (RCMu)")
+    log.info("%s", source.notes[-1])
+    everything = (slice(None), slice(None))
+    return upscaling_reader(source, weights, everything, min_valid_fraction=needs.min_valid_fraction, smooth=needs.smooth)
+
+
+def _mean_area(grid: Grid) -> float:
+    """Mean distance product of neighbouring centres, in square degrees of arc: corners are not needed for it."""
+    north = np.abs(np.diff(grid.lat, axis=0)).mean() if grid.shape[0] > 1 else 0.0
+    scale = np.cos(np.deg2rad(grid.lat[:, :-1]))
+    east = np.hypot(((np.diff(grid.lon, axis=1) + 180.0) % 360.0 - 180.0) * scale, np.diff(grid.lat, axis=1)).mean()
+    return float(max(north, 1e-6) * east)
