@@ -28,7 +28,10 @@ def test_lock_is_held_and_released(tmp_path):
 
 
 def test_two_processes_at_once(tmp_path):
-    code = f"import time; from pathlib import Path; from downscale.hpc.locks import folder_lock\nwith folder_lock(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(30)"
+    code = (
+        "import time; from pathlib import Path; from downscale.hpc.locks import folder_lock\n"
+        f"with folder_lock(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(30)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline().strip() == "held"
@@ -71,7 +74,10 @@ def test_first_signal_raises_the_flag(number):
 
 
 def test_second_signal_ends_the_process():
-    code = "import time\nfrom downscale.hpc.signals import StopFlag\nwith StopFlag() as s:\n    print('ready', flush=True)\n    time.sleep(0.2)\n    time.sleep(20)"
+    code = (
+        "import time\nfrom downscale.hpc.signals import StopFlag\n"
+        "with StopFlag() as s:\n    print('ready', flush=True)\n    time.sleep(0.2)\n    time.sleep(20)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)
