@@ -109,14 +109,17 @@ def predict_blocks(run: Run, feed: Feed, block_days: int) -> Iterator[tuple[np.n
         yield feed.days[start:stop], fields
 
 
-def _emulate(run: Run, predictors: np.ndarray, scalars: np.ndarray, surface: np.ndarray) -> np.ndarray:
-    pieces = []
+def _emulate(run: Run, *arrays: np.ndarray) -> np.ndarray:
+    """Every batch has the same number of days (the last one is filled up), so that a day's numbers never depend on its block."""
+    n = len(arrays[0])
+    fields = np.empty((n, len(run.targets), *run.fine.shape), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(predictors), BATCH_DAYS):
-            window = slice(start, start + BATCH_DAYS)
-            inputs = Inputs(*(torch.from_numpy(np.ascontiguousarray(array[window])) for array in (predictors, scalars, surface)))
-            pieces.append(run.emulator(inputs.to(run.device)).cpu().numpy())
-    return np.concatenate(pieces) if pieces else np.empty((0, len(run.targets), *run.fine.shape), np.float32)
+        for start in range(0, n, BATCH_DAYS):
+            stop = min(start + BATCH_DAYS, n)
+            index = np.minimum(np.arange(start, start + BATCH_DAYS), stop - 1)
+            inputs = Inputs(*(torch.from_numpy(array[index]) for array in arrays))
+            fields[start:stop] = run.emulator(inputs.to(run.device)).cpu().numpy()[: stop - start]
+    return fields
 
 
 def _write(task: Task, block_days: int, compression: int) -> Iterator[int]:

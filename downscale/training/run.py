@@ -98,8 +98,10 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What predictions say about the run: model, role ("emulator" or "baseline"), mode, trained_on."""
-        return {"model": self.spec["model"]["name"], **{key: self.card[key] for key in ("role", "mode", "trained_on")}}
+        """What predictions say about the run: model, role ("emulator" or "baseline"), mode, trained_on, from, shots (years)."""
+        years = [year for chosen in self.card["recipe"].get("years", {}).values() for year in chosen]
+        names = {key: self.card[key] for key in ("role", "mode", "trained_on")}
+        return {"model": self.spec["model"]["name"], **names, "from": self.card.get("source_run"), "shots": len(years) or None}
 
     def check_inputs(
         self,

@@ -1,0 +1,1 @@
+"""Judge predictions against the truth, and say where an emulator may be trusted."""

@@ -1,0 +1,230 @@
+"""Predictions on disk: what they are, and their values on exactly the days asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from downscale.cf.calendar import canonical, decode_days
+from downscale.errors import InputDataError
+from downscale.variables import Variable, lookup
+
+MANIFEST = "prediction.json"
+ADAPTATIONS = ("finetune", "few-shot")
+_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One run applied to one source.
+
+    Attributes:
+        folder: with a file per variable.
+        run, group, kind: whose emulation of what; kind "perfect" (RCMu) or "imperfect" (GCM).
+        role: "emulator" or "baseline".
+        model, mode: e.g. "resunet", "pretrain".
+        trained_on: pairs in the order of learning, e.g. ("RCM_A/perfect", "RCM_B/imperfect").
+        adapted_to: those of them that a fine-tuning or few-shot training went on to.
+        source_run: run that a fine-tuning started from, or None.
+        shots: years of a few-shot run, or None.
+    """
+
+    folder: Path
+    run: str
+    group: str
+    kind: str
+    variables: tuple[str, ...]
+    role: str
+    model: str
+    mode: str
+    trained_on: tuple[str, ...]
+    adapted_to: tuple[str, ...]
+    source_run: str | None
+    shots: int | None
+    digest: str
+
+    @property
+    def case(self) -> str:
+        """The case as GROUP/KIND."""
+        return f"{self.group}/{self.kind}"
+
+    def facts(self) -> dict[str, Any]:
+        """What the run is, without paths."""
+        return {
+            "run": self.run,
+            "role": self.role,
+            "model": self.model,
+            "mode": self.mode,
+            "trained_on": " ".join(self.trained_on),
+            "adapted_to": " ".join(self.adapted_to),
+            "from": self.source_run or "",
+            "shots": "" if self.shots is None else self.shots,
+        }
+
+
+def find_predictions(root: Path) -> list[Prediction]:
+    """All complete predictions below a folder, sorted by run and case.
+
+    Raises:
+        InputDataError: there is none, or a prediction.json lacks something.
+    """
+    found, findings = [], []
+    for path in sorted(root.glob(f"*/*/{MANIFEST}")):
+        try:
+            found.append(_read_manifest(path))
+        except (KeyError, ValueError, TypeError) as error:
+            findings.append(f"{path}: {type(error).__name__}: {error}")
+    if findings:
+        raise InputDataError(
+            f"{len(findings)} prediction.json cannot be used", where=str(root), hint="run downscale apply again", findings=findings
+        )
+    if not found:
+        raise InputDataError("there are no predictions to evaluate", where=str(root), hint="run downscale apply CONFIG first")
+    return found
+
+
+def _read_manifest(path: Path) -> Prediction:
+    facts = json.loads(path.read_text())
+    source = facts.get("from") or facts.get("source_run")
+    shots = facts.get("shots")
+    mode = str(facts.get("mode") or "pretrain")
+    pairs = [str(pair).partition(" ") for pair in facts["trained_on"]]
+    trained_on = tuple(pair for pair, _, _ in pairs)
+    adapted_to = tuple(pair for pair, _, how in pairs if how) or (trained_on[-1:] if mode in ADAPTATIONS else ())
+    return Prediction(
+        path.parent,
+        str(facts["run"]),
+        str(facts["group"]),
+        str(facts["kind"]),
+        tuple(facts["variables"]),
+        str(facts["role"]),
+        str(facts["model"]),
+        mode,
+        trained_on,
+        adapted_to,
+        Path(source).name if source else None,
+        None if shots is None else int(shots),
+        str(facts["digest"]),
+    )
+
+
+class PredictionReader:
+    """One variable of one prediction on given days; a context manager."""
+
+    def __init__(self, prediction: Prediction, variable: str, days: np.ndarray, calendar: str) -> None:
+        self._path = prediction.folder / f"{variable}.nc"
+        self._variable = lookup(variable)
+        try:
+            self._dataset = xr.open_dataset(self._path, decode_times=False, engine="netcdf4")
+        except (OSError, ValueError) as error:
+            raise InputDataError(
+                f"cannot read a prediction: {str(error).splitlines()[0]}", where=str(self._path), hint="run downscale apply again"
+            ) from None
+        try:
+            self._values = self._dataset[variable]
+            self._factor = _factor(str(self._values.attrs.get("units", "")), self._variable, self._path)
+            self._pieces = _pieces(self._positions(days, calendar))
+        except KeyError:
+            self.close()
+            raise InputDataError(
+                f"the file has no variable '{variable}'", where=str(self._path), hint="run downscale apply again"
+            ) from None
+        except InputDataError:
+            self.close()
+            raise
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(y, x) of the maps."""
+        return tuple(self._values.shape[1:])
+
+    def read(self, rows: slice = slice(None), days: slice = slice(None)) -> np.ndarray:
+        """Rows of the maps on the wanted days (time, y, x) float32, working units, NaN missing.
+
+        Args:
+            rows: of the map.
+            days: a part of the wanted days.
+        """
+        start, stop, _ = days.indices(self._length)
+        parts = [self._values[piece, rows].values for piece in _clip(self._pieces, start, stop)]
+        values = np.concatenate(parts) if parts else np.empty((0, *self._values[0:0, rows].shape[1:]))
+        return (values * self._factor).astype(np.float32, copy=False)
+
+    def _positions(self, days: np.ndarray, calendar: str) -> np.ndarray:
+        time = self._dataset["time"]
+        own_calendar = canonical(str(time.attrs.get("calendar", "standard")))
+        own = np.asarray(decode_days(np.asarray(time.values), str(time.attrs["units"]), own_calendar))
+        self._length = len(days)
+        place = np.minimum(np.searchsorted(own, days), max(len(own) - 1, 0))
+        if own_calendar != calendar or not len(own) or not (own[place] == days).all():
+            missing = len(np.setdiff1d(days, own))
+            raise InputDataError(
+                f"a prediction lacks {missing} of the {len(days)} days to be judged"
+                if own_calendar == calendar
+                else "a prediction has another calendar than the truth",
+                where=f"{self._path}",
+                hint="apply the run to the same prepared pairs, then evaluate again",
+                findings=[f"prediction: {_axis(own, own_calendar)}", f"truth: {_axis(days, calendar)}"],
+            )
+        return place
+
+    def close(self) -> None:
+        """Close the file."""
+        self._dataset.close()
+
+    def __enter__(self) -> PredictionReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def prediction_days(prediction: Prediction) -> tuple[np.ndarray, str]:
+    """The day axis (yyyymmdd) and canonical calendar of a prediction."""
+    path = prediction.folder / f"{prediction.variables[0]}.nc"
+    with xr.open_dataset(path, decode_times=False, engine="netcdf4") as dataset:
+        time = dataset["time"]
+        calendar = canonical(str(time.attrs.get("calendar", "standard")))
+        return np.asarray(decode_days(np.asarray(time.values), str(time.attrs["units"]), calendar)), calendar
+
+
+def _axis(days: np.ndarray, calendar: str) -> str:
+    return f"{days[0]} to {days[-1]}, {len(days)} days, calendar {calendar}" if len(days) else f"no days, calendar {calendar}"
+
+
+def _factor(units: str, variable: Variable, path: Path) -> float:
+    if units == variable.units:
+        return 1.0
+    if units == variable.file_units == "kg m-2 s-1":
+        return _PER_DAY
+    raise InputDataError(
+        f"{variable.name} is in '{units}', expected {variable.file_units}", where=str(path), hint="run downscale apply again"
+    )
+
+
+def _pieces(positions: np.ndarray) -> list[slice]:
+    """Runs of consecutive positions."""
+    if not len(positions):
+        return []
+    breaks = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
+    return [slice(int(positions[start]), int(positions[stop - 1]) + 1) for start, stop in pairwise(breaks)]
+
+
+def _clip(pieces: Sequence[slice], start: int, stop: int) -> list[slice]:
+    """The part [start, stop) of what the pieces hold one after the other."""
+    result, before = [], 0
+    for piece in pieces:
+        length = piece.stop - piece.start
+        low, high = max(start - before, 0), min(stop - before, length)
+        if low < high:
+            result.append(slice(piece.start + low, piece.start + high))
+        before += length
+    return result

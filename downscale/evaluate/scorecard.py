@@ -1,0 +1,151 @@
+"""The tidy table of scores, and the other tables beside it: writing and reading, no science."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+RECIPE = "recipe.json"
+TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number and where it belongs.
+
+    Attributes:
+        prediction: run name, or "truth" for indices of the reference itself.
+        case: GROUP/perfect, GROUP/imperfect, or GROUP/truth.
+        variable, metric: CMOR name; name in docs/reference/metrics.md.
+        region: "all" or "land".
+        season: "ANN" (all days), "DJF", "MAM", "JJA" or "SON".
+        period: "all", first-last years of a contiguous test period, "change" (last minus first) or "training".
+        value, lower, upper: area mean and its 95 % interval; NaN when there is none.
+        unit: of the value.
+        n_days, n_years, n_cells: what it is made of.
+        interval: "bootstrap", "jackknife-t", or "none: reason".
+    """
+
+    prediction: str
+    case: str
+    variable: str
+    metric: str
+    region: str
+    season: str
+    period: str
+    value: float
+    lower: float
+    upper: float
+    unit: str
+    n_days: int
+    n_years: int
+    n_cells: int
+    interval: str
+
+
+_NUMBERS = {"value": float, "lower": float, "upper": float, "n_days": int, "n_years": int, "n_cells": int}
+COLUMNS = tuple(item.name for item in fields(Score))
+
+
+@dataclass
+class Scorecard:
+    """All scores of a workspace.
+
+    Attributes:
+        scores: the rows.
+        recipe: what was evaluated: main_season, periods, cases, runs, grid, digest.
+    """
+
+    scores: list[Score]
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str, str, str, str, str], Score]:
+        return {(row.prediction, row.case, row.variable, row.metric, row.season, row.period): row for row in self.scores}
+
+    @property
+    def main_season(self) -> str:
+        """ "ANN", or the only season of the data."""
+        return str(self.recipe.get("main_season", "ANN"))
+
+    def get(
+        self, prediction: str, case: str, variable: str, metric: str, *, season: str | None = None, period: str = "all"
+    ) -> Score | None:
+        """One row, of the main season and all test days unless said otherwise; None when there is none."""
+        return self._index.get((prediction, case, variable, metric, season or self.main_season, period))
+
+    def value(self, prediction: str, case: str, variable: str, metric: str, *, season: str | None = None, period: str = "all") -> float:
+        """The value of one row; NaN when there is none."""
+        row = self.get(prediction, case, variable, metric, season=season, period=period)
+        return row.value if row else math.nan
+
+
+def write_scores(folder: Path, card: Scorecard) -> None:
+    """scores.csv, the same as scores.nc, and the recipe."""
+    write_table(folder / "scores.csv", [vars(row) for row in card.scores], COLUMNS)
+    data: dict[str, Any] = {}
+    for name in COLUMNS:
+        values = [getattr(row, name) for row in card.scores]
+        if name in _NUMBERS:
+            data[name] = ("row", np.array(values, dtype=_NUMBERS[name]))
+        else:
+            labels, codes = np.unique(np.array(values, dtype=str), return_inverse=True)
+            data[name] = ("row", codes.astype(np.int16), {"long_name": f"position in {name}_label"})
+            data[f"{name}_label"] = (f"{name}_label", labels.astype(object))
+    attributes = {"title": "Scores of emulators and baselines", "evaluation_digest": str(card.recipe.get("digest", ""))}
+    dataset = xr.Dataset(data, attrs=attributes)
+    dataset.to_netcdf(folder / "scores.nc", engine="netcdf4", encoding={name: {"zlib": True, "complevel": 1} for name in COLUMNS})
+    (folder / RECIPE).write_text(json.dumps(card.recipe, indent=2, default=str) + "\n")
+
+
+def read_scores(folder: Path) -> Scorecard:
+    """The scorecard of a scores folder; FileNotFoundError when there is none."""
+    rows = [Score(**{name: _NUMBERS.get(name, str)(text) for name, text in row.items()}) for row in read_table(folder / "scores.csv")]
+    return Scorecard(rows, json.loads((folder / RECIPE).read_text()))
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """A CSV with a header; floats with nine significant digits."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_text(row[name]) for name in columns] for row in rows)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV as text; none when the file is not there (the diagnostic did not apply)."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def number(text: str) -> float:
+    """A number of a table; an empty cell is NaN."""
+    return float(text) if text else math.nan
+
+
+def _text(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def map_file(folder: Path, run: str, case: str) -> Path:
+    """Where the maps of a run (or of the truth) for a case are."""
+    return folder / "maps" / f"{run}__{case.replace('/', '_')}.nc"
+
+
+def read_maps(path: Path) -> xr.Dataset:
+    """A maps file in memory; variables VARIABLE__METRIC (season, y, x); an empty dataset when there is none."""
+    if not path.exists():
+        return xr.Dataset()
+    with xr.open_dataset(path, engine="netcdf4") as dataset:
+        return dataset.load()

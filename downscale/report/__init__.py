@@ -1,0 +1,1 @@
+"""One self-contained page from the scores: it draws and words, and computes nothing."""

@@ -1,0 +1,94 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+import math
+
+UNITS = {"mm day-1": "mm/day", "1": "", "%": "%", "(K)2": "K²", "(mm day-1)2": "(mm/day)²", "m s-1": "m/s"}
+METRICS = {
+    "rmse": "RMSE",
+    "mae": "mean absolute error",
+    "bias": "mean bias",
+    "abs_bias": "mean |bias| of a grid point",
+    "correlation": "correlation in time",
+    "correlation_deseasonalised": "correlation, seasonal cycle removed",
+    "std_ratio": "ratio of standard deviations",
+    "w1": "Wasserstein distance",
+    "p98_bias": "bias of P98",
+    "p99_bias": "bias of P99",
+    "abs_p98_bias": "mean |bias of P98|",
+    "abs_p99_bias": "mean |bias of P99|",
+    "wet_day_frequency_bias": "bias of wet-day frequency",
+    "abs_wet_day_frequency_bias": "mean |bias of wet-day frequency|",
+    "sdii_bias": "bias of SDII",
+    "rx1day_bias": "bias of Rx1day",
+    "txx_bias": "bias of TXx",
+    "log_spectral_distance": "log spectral distance",
+    "effective_resolution": "effective resolution",
+    "skill_vs_ridge": "skill against ridge",
+    "skill_vs_bilinear": "skill against bilinear",
+    "skill_vs_climatology": "skill against climatology",
+    "change_mean": "change of the mean",
+    "change_mean_reference": "change of the mean in the truth",
+    "change_mean_rmse": "RMSE of the change map",
+    "change_mean_captured": "captured fraction of the change",
+    "change_mean_pattern_correlation": "pattern correlation of the change",
+    "change_p99": "change of P99",
+    "change_p99_reference": "change of P99 in the truth",
+    "mean": "mean",
+    "std": "standard deviation",
+    "p98": "P98",
+    "p99": "P99",
+    "wet_day_frequency": "wet-day frequency",
+    "sdii": "SDII",
+    "rx1day": "Rx1day",
+    "txx": "TXx",
+}
+SEASONS = {"ANN": "all seasons", "DJF": "winter (DJF)", "MAM": "spring (MAM)", "JJA": "summer (JJA)", "SON": "autumn (SON)"}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with significant digits, no exponent below 100,000; what is below 0.0001 is about zero; a dash for NaN."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size < -4:
+        return "≈ 0"
+    if size > 5:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(digits - 1 - size, 0)}f}".replace("-", "−")
+
+
+def unit(name: str) -> str:
+    """A unit as written in text."""
+    return UNITS.get(name, name)
+
+
+def quantity(value: float, unit_name: str, digits: int = 2) -> str:
+    """Number and unit."""
+    text = unit(unit_name)
+    gap = "" if text in ("", "%") else " "
+    return f"{number(value, digits)}{gap}{text}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent, whole numbers."""
+    return f"{100 * fraction:.0f} %".replace("-", "−") if math.isfinite(fraction) else "–"
+
+
+def listed(items: list[str]) -> str:
+    """a, b and c."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def metric(name: str) -> str:
+    """A metric in words."""
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def date(day: str | int) -> str:
+    """yyyymmdd as yyyy-mm-dd."""
+    text = str(day)
+    return f"{text[:-4]}-{text[-4:-2]}-{text[-2:]}"
