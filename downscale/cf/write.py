@@ -120,7 +120,7 @@ class FieldWriter:
             _to_disk(self.path.parent)
         except (OSError, RuntimeError) as error:
             raise self._failed(error) from error
-        log.info("%s: %d days to %s", self.path, self._count, iso(self._last) if self._count else "none")
+        log.debug("%s: %d days to %s", self.path, self._count, iso(self._last) if self._count else "none")
 
     def abort(self) -> None:
         """Give up: remove the unfinished file."""

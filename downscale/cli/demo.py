@@ -67,9 +67,26 @@ def run_demo(directory: Path, *, quick: bool, progress: ProgressCallback) -> dic
     future = sorted((directory / "data" / "gcm" / "VGCM-B").glob("*_ssp585_*.nc"))
     run = cfg.workspace_path() / "runs" / FEW_SHOT
     step("apply to GCM_B's future files", lambda: apply_files(run, future, directory / "results" / "future-of-B", progress=progress))
-    summary = step("evaluate", lambda: evaluate_run(cfg, progress=progress))
+    step("evaluate", lambda: evaluate_run(cfg, progress=progress))
     report = step("report", lambda: make_report(cfg, progress=progress))
-    return {**summary, "artefact": report, "seconds": ", ".join(f"{name} {value}" for name, value in seconds.items())}
+    return {
+        "artefact": report,
+        "RMSE / mean |bias| on test years": _table(cfg.workspace_path() / "scores"),
+        "seconds": ", ".join(f"{name} {value}" for name, value in seconds.items()),
+    }
+
+
+def _table(scores: Path) -> list[str]:
+    """A line per run: tasmax (K) and pr (mm/day) at home (A's RCMu) and abroad (GCM_B's own fields)."""
+    from downscale.evaluate.scorecard import read_scores
+
+    card = read_scores(scores)
+    columns = [(case, variable) for case in ("RCM_A/perfect", "RCM_B/imperfect") for variable in ("tasmax", "pr")]
+    lines = [" ".join([f"{'':25}", *(f"{variable + ' ' + words:>22}" for words in ("A's RCMu", "GCM_B") for variable in ("tasmax", "pr"))])]
+    for run in (PRETRAINED, FINE_TUNED, FEW_SHOT, ON_B, "ridge-RCM_A-perfect", "bilinear-RCM_A-perfect", "climatology-RCM_A-perfect"):
+        values = [[card.value(run, case, variable, metric) for metric in ("rmse", "abs_bias")] for case, variable in columns]
+        lines.append(" ".join([f"{run:25}", *(f"{rmse:13.2f} / {bias:6.2f}" for rmse, bias in values)]))
+    return lines
 
 
 def _sample_data(directory: Path, *, quick: bool, progress: ProgressCallback) -> None:

@@ -160,12 +160,12 @@ def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback |
     _publish(plan, root, missing)
 
 
-def _open_partial(plan: _Plan) -> zarr.Group:
+def _open_partial(plan: _Plan) -> Any:
     """The half-written store of the same recipe, or a new one."""
     recipe = plan.inputs.recipe
     if plan.partial.exists():
         try:
-            root = zarr.open_group(plan.partial, mode="r+")
+            root: Any = zarr.open_group(plan.partial, mode="r+")
             if root.attrs.get("recipe") == recipe and root.attrs.get("schema_version") == pair_store.SCHEMA_VERSION:
                 return root
         except (FileNotFoundError, KeyError, ValueError):
@@ -176,7 +176,7 @@ def _open_partial(plan: _Plan) -> zarr.Group:
     return pair_store.create_root(plan.partial, plan.root_attributes(), geometry.coarse, geometry.fine, plan.inputs.static)
 
 
-def _publish(plan: _Plan, root: zarr.Group, missing: list[GroupInputs]) -> None:
+def _publish(plan: _Plan, root: Any, missing: list[GroupInputs]) -> None:
     """Rename the finished store, or its new groups, into place."""
     names = [group.name for group in missing]
     if not plan.path.exists():
@@ -185,6 +185,6 @@ def _publish(plan: _Plan, root: zarr.Group, missing: list[GroupInputs]) -> None:
         return
     for name in names:
         (plan.partial / name).rename(plan.path / name)
-    published = zarr.open_group(plan.path, mode="r+")
+    published: Any = zarr.open_group(plan.path, mode="r+")
     published.attrs["groups"] = [*published.attrs["groups"], *names]
     shutil.rmtree(plan.partial)

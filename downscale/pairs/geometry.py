@@ -18,6 +18,7 @@ from downscale.grid.weights import Weights
 
 log = logging.getLogger(__name__)
 Window = tuple[slice, slice]
+Cells = tuple[slice, slice | np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _target_grid(to: str | GridFileTarget | ResolutionTarget, gcm: Grid | None, 
     return gcm
 
 
-def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: list[str]) -> Window:
+def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: list[str]) -> Cells:
     if box is not None:
         return box_slices(target, *box)
     window = covered_box(conservative_weights(source, target).coverage)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import BloscCodec
 
 from downscale.cf.calendar import decode_days, encode_days
 from downscale.config.schema import SplitConfig
@@ -47,7 +48,7 @@ class PairGroup:
     kinds: tuple[str, ...]
     targets: tuple[str, ...]
     attributes: dict[str, Any]
-    node: zarr.Group = field(repr=False)
+    node: Any = field(repr=False)
     splits: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -116,7 +117,7 @@ class PairStore:
             EnvironmentMissingError: written by a newer version.
         """
         attributes = read_attributes(path)
-        root = zarr.open_group(path, mode="r")
+        root: Any = zarr.open_group(path, mode="r")
         targets = tuple(attributes["targets"])
         groups = {name: _open_group(root, path, name, targets, split) for name in attributes["groups"]}
         return cls(
@@ -157,7 +158,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
         EnvironmentMissingError: written by a newer version.
     """
     try:
-        attributes = dict(zarr.open_group(path, mode="r").attrs)
+        attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
     except (FileNotFoundError, KeyError, ValueError):
         raise InputDataError("there is no pair store here", where=str(path), hint="run downscale prepare CONFIG first") from None
     if "schema_version" not in attributes or "groups" not in attributes:
@@ -171,7 +172,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def _open_group(root: zarr.Group, path: Path, name: str, targets: tuple[str, ...], split: SplitConfig) -> PairGroup:
+def _open_group(root: Any, path: Path, name: str, targets: tuple[str, ...], split: SplitConfig) -> PairGroup:
     node = root[name]
     attributes = dict(node.attrs)
     found = inventory(path / name)
@@ -199,9 +200,9 @@ def inventory(folder: Path) -> dict[str, int]:
 # --- writing ---------------------------------------------------------------------------------------------------------------
 
 
-def create_root(path: Path, attributes: Mapping[str, Any], coarse: Grid, fine: Grid, static: Mapping[str, np.ndarray]) -> zarr.Group:
+def create_root(path: Path, attributes: Mapping[str, Any], coarse: Grid, fine: Grid, static: Mapping[str, np.ndarray]) -> Any:
     """A new store with grids and fixed fields, and no groups yet."""
-    root = zarr.open_group(path, mode="w", zarr_format=3)
+    root: Any = zarr.open_group(path, mode="w", zarr_format=3)
     root.attrs.update({"schema_version": SCHEMA_VERSION, "groups": [], "static": sorted(static), **attributes})
     for name, grid in (("coarse", coarse), ("fine", fine)):
         grid.to_dataset().to_zarr(path, group=f"grid/{name}", mode="w", zarr_format=3, consolidated=False)
@@ -216,7 +217,7 @@ def _read_grid(path: Path, name: str) -> Grid:
         return Grid.from_dataset(dataset.load())
 
 
-def create_group(root: zarr.Group, name: str, days: np.ndarray, calendar: str) -> zarr.Group:
+def create_group(root: Any, name: str, days: np.ndarray, calendar: str) -> Any:
     """A new, incomplete group with its time axis."""
     node = root.create_group(name, overwrite=True)
     time = node.create_array("time", shape=days.shape, dtype="float64", dimension_names=("time",))
@@ -233,9 +234,7 @@ def shard_days(cell_bytes: int) -> tuple[int, int]:
     return chunk, chunk * int(np.clip(_SHARD_BYTES // max(chunk * cell_bytes, 1), 1, 8))
 
 
-def create_array(
-    node: zarr.Group, name: str, shape: tuple[int, ...], *, days: tuple[int, int], attributes: Mapping[str, Any]
-) -> zarr.Array:
+def create_array(node: Any, name: str, shape: tuple[int, ...], *, days: tuple[int, int], attributes: Mapping[str, Any]) -> zarr.Array:
     """A sharded float32 array over time.
 
     Args:
@@ -255,7 +254,7 @@ def create_array(
         shards=(shard, *shape[1:]),
         fill_value=np.nan,
         dimension_names=names,
-        compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
         overwrite=True,
     )
     array.attrs.update(dict(attributes))

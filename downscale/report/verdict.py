@@ -160,6 +160,12 @@ def _caveats(findings: Findings) -> list[str]:
         )
     elif few and few[0] < FEW_YEARS:
         notes.append(f"The test has {few[0]} years: intervals are Student's t over years (jackknife) and wide.")
+    unseen = [name for name in findings.targets if name not in findings.card.recipe.get("channels", [name])]
+    if unseen and any(run.model == "bilinear" for run in findings.runs.values()):
+        notes.append(
+            f"Bilinear interpolation reads the coarse {listed(unseen)} of the day itself, which the emulator's predictors do not hold: "
+            "where the field is noisy it knows more."
+        )
     if findings.transfers:
         correlation = _synchrony(findings, findings.transfers[0])
         notes.append(
