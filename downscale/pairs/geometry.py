@@ -12,7 +12,16 @@ from downscale.cf.open import open_grid
 from downscale.config.schema import CoarsenTarget, DomainConfig, GridFileTarget, ResolutionTarget, UpscaleConfig
 from downscale.errors import ConfigError, InputDataError
 from downscale.grid.conservative import conservative_weights
-from downscale.grid.domain import box_slices, cells_inside, coarsen_grid, covered_box, inside_box, regular_grid, require_covered
+from downscale.grid.domain import (
+    box_slices,
+    cells_inside,
+    coarsen_grid,
+    covered_box,
+    inside_box,
+    largest_rectangle,
+    regular_grid,
+    require_covered,
+)
 from downscale.grid.grid import Grid
 from downscale.grid.weights import Weights
 
@@ -70,7 +79,8 @@ def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale:
         coarse = target.crop(*_coarse_window(target, source, domain.coarse_box, notes))
         weights = conservative_weights(source, coarse)
         require_covered(weights.coverage, f"the coarse box ({coarse.summary}) by the RCM without its relaxation zone")
-    window = _fine_window(rcm, inner, coarse, domain.fine_box, notes)
+    inside = _nested(rcm, inner, coarse, upscale.to.coarsen) if isinstance(upscale.to, CoarsenTarget) else None
+    window = _fine_window(rcm, inner, coarse, domain.fine_box, notes, inside)
     fine = rcm.crop(*window)
     notes.append(f"coarse box {coarse.shape[0]} x {coarse.shape[1]}, target {fine.shape[0]} x {fine.shape[1]} RCM cells")
     for note in notes:
@@ -105,9 +115,16 @@ def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: l
     return window
 
 
-def _fine_window(rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, notes: list[str]) -> Window:
+def _nested(rcm: Grid, inner: Window, coarse: Grid, n: int) -> np.ndarray:
+    """True for the cells that blocks of n x n were made of: merged cells have straight edges, so geometry would not say."""
+    inside = np.zeros(rcm.shape, bool)
+    inside[inner][: n * coarse.shape[0], : n * coarse.shape[1]] = True
+    return inside
+
+
+def _fine_window(rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, notes: list[str], inside: np.ndarray | None) -> Window:
     if box is None:
-        y, x = inside_box(rcm.crop(*inner), coarse)
+        y, x = inside_box(rcm.crop(*inner), coarse) if inside is None else largest_rectangle(inside[inner])
         window = _shifted(y, inner[0].start), _shifted(x, inner[1].start)
         rows, columns = (f"{cells.start}..{cells.stop - 1}" for cells in window)
         notes.append(f"target: RCM cells y {rows}, x {columns} lie inside the coarse box")
@@ -119,7 +136,7 @@ def _fine_window(rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, 
             hint="give [x_start, x_stop, y_start, y_stop]",
         )
     window = slice(y_start, y_stop), slice(x_start, x_stop)
-    outside = 1.0 - float(np.mean(cells_inside(rcm.crop(*window), coarse)))
+    outside = 1.0 - float(np.mean(cells_inside(rcm.crop(*window), coarse) if inside is None else inside[window]))
     if outside > 0:
         raise InputDataError(
             f"{outside:.1%} of the target's cells lie outside the coarse box",

@@ -129,7 +129,8 @@ def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) ->
         f"Mean {variable}: {findings.source_words(case)}",
         "Mean over the test days. Top: the truth and the emulations on one scale; bottom: their differences from the truth. Mean "
         f"|difference| of a grid point: {biases}. "
-        "Look for differences that follow mountains or coasts: those are detail that was not learned. The line is the coast (half land).",
+        "Look for differences that follow mountains or coasts: those are detail that was not learned."
+        + (" The line is the coast (half land)." if "sftlf" in findings.grid else ""),
         f"Maps of mean {variable} for {case.name}: truth, {', '.join(findings.label(run) for run, _ in pairs)}, and their "
         f"differences. Mean absolute difference: {biases}.",
         png,
