@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,8 +125,3 @@ def _headline(card: Scorecard, predictions: list[Prediction]) -> dict[str, str]:
 
 def _silent(done: int, total: int, note: str) -> None:
     return None
-
-
-def scores_folder(cfg: ExperimentConfig) -> Path:
-    """Where the scores of an experiment are."""
-    return cfg.workspace_path() / FOLDER

@@ -14,7 +14,7 @@ from torch import Tensor
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import EnvironmentMissingError, InputDataError
 from downscale.models.emulator import Emulator
-from downscale.models.registry import BASELINES, build
+from downscale.models.registry import build
 from downscale.models.transforms import InputTransform
 from downscale.pairs.normalise import Statistics
 from downscale.pairs.store import PairStore
@@ -137,11 +137,6 @@ def statistics_summary(spec: dict[str, Any], statistics: Statistics) -> dict[str
         "map_stds": named(channels, statistics.moment_mean[len(channels) :], statistics.moment_std[len(channels) :]),
         "scalars": named(spec["scalars"], statistics.scalar_mean, statistics.scalar_std),
     }
-
-
-def is_baseline(spec: dict[str, Any]) -> bool:
-    """Whether a spec describes one of the mandatory baselines."""
-    return spec["model"]["name"] in BASELINES
 
 
 def _copy(buffer: Tensor, values: np.ndarray) -> None:

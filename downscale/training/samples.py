@@ -148,13 +148,9 @@ def read_days(portion: Portion, index: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def way_to_fine(store: PairStore) -> tuple[Tensor, Tensor]:
     """Coarse cells (Y * X, 4) of each fine cell and their bilinear weights; weights 0 where it lies outside the coarse grid."""
-    matrix = bilinear_weights(store.coarse, store.fine).matrix.tocsr()
-    counts = np.diff(matrix.indptr)
-    index, weight = np.zeros((matrix.shape[0], 4), np.int64), np.zeros((matrix.shape[0], 4), np.float32)
-    row = np.repeat(np.arange(len(counts)), counts)
-    column = np.arange(len(row)) - np.repeat(matrix.indptr[:-1], counts)
-    index[row, column], weight[row, column] = matrix.indices, matrix.data
-    return torch.from_numpy(index), torch.from_numpy(weight)
+    index, weight = bilinear_weights(store.coarse, store.fine).gather()
+    room = ((0, 0), (0, 4 - index.shape[1]))
+    return torch.from_numpy(np.pad(index, room)), torch.from_numpy(np.pad(np.nan_to_num(weight), room).astype(np.float32))
 
 
 def fixed_names(static: Mapping[str, np.ndarray]) -> list[str]:
