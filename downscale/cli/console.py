@@ -177,6 +177,8 @@ def _jsonable(value: Any) -> Any:
 def _show_summary(name: str, artefact: Any, seconds: float, summary: dict[str, Any]) -> None:
     out = Console(highlight=False, soft_wrap=True)
     for key, value in summary.items():
+        if value in (None, []):
+            continue
         if isinstance(value, list):
             out.print(f"  {key}:")
             for entry in value:
