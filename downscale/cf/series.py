@@ -22,6 +22,7 @@ from downscale.errors import InputDataError
 from downscale.variables import Channel, lookup
 
 log = logging.getLogger(__name__)
+_CACHE_BYTES = (2**20, 2**26)
 _LEAP = 31
 """Steps of a file skipped within one read; a longer jump is worth a read of its own."""
 
@@ -180,6 +181,7 @@ class Series:
             raise InputDataError("an input file was replaced while it was in use", where=str(header.path), hint="run the command again")
         dataset = netCDF4.Dataset(header.path)
         dataset.set_auto_maskandscale(False)
+        _bound_cache(dataset[self.pieces[file].variable.name])
         self._open = (file, dataset)
         return dataset
 
@@ -187,6 +189,16 @@ class Series:
         piece = self.pieces[0]
         sizes = dict(zip(piece.variable.dims, piece.variable.shape, strict=True))
         return sizes[piece.layout.y], sizes[piece.layout.x]
+
+
+def _bound_cache(variable: netCDF4.Variable) -> None:
+    """Keep one row of chunks in time, which two neighbouring blocks share, and not tens of MB of every open file."""
+    chunks = variable.chunking()
+    if isinstance(chunks, str) or chunks is None:
+        return
+    time = variable.dimensions.index("time") if "time" in variable.dimensions else 0
+    row = chunks[time] * variable.dtype.itemsize * int(np.prod(variable.shape)) // max(variable.shape[time], 1)
+    variable.set_var_chunk_cache(size=int(min(max(row, _CACHE_BYTES[0]), _CACHE_BYTES[1])), nelems=521, preemption=1.0)
 
 
 def _runs(files: NDArray[np.int64], steps: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

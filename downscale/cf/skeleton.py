@@ -56,6 +56,8 @@ def define_field(file: netCDF4.Dataset, variable: Variable, coordinates: xr.Data
         chunksizes=(chunk_days, *sizes) if timed else sizes,
         **filters,
     )
+    if timed:  # the library's own cache would hold tens of MB of a long file
+        field.set_var_chunk_cache(size=2 * 4 * chunk_days * sizes[0] * sizes[1], nelems=11, preemption=1.0)
     auxiliary = [name for name in ("lat", "lon") if plane != ("lat", "lon")]
     if variable.height_m is not None:
         _define_height(file, variable.height_m)
