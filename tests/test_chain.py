@@ -122,6 +122,34 @@ def test_a_killed_apply_leaves_nothing_that_looks_done(trained, tmp_path):
     assert (folder / "prediction.json").exists() and not list(folder.glob("*.partial"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path, number):
+    config = shutil.copytree(trained.parent, tmp_path / "copy") / "config.yaml"
+    arguments = ["train", str(config), "--set", "train.epochs=4", "--set", "train.baselines=[]"]
+    code = (
+        "import time, torch, downscale.training.modes as m, downscale.training.loop as l\n"
+        "torch.set_num_threads(1); m.SAVE_SECONDS = 0.0; f = l._step\n"
+        "def step(*a):\n    r = f(*a); print('step', flush=True); time.sleep(0.1); return r\n"
+        "l._step = step\n"
+        "from downscale.cli.app import app; app()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments, "--name", "killed"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(15):  # into the third epoch
+        assert process.stdout.readline().strip() == "step", process.stderr.read()
+    process.send_signal(number)
+    assert process.wait(timeout=30) == (75 if number == signal.SIGTERM else -9)
+    runs = config.parent / "results" / "runs"
+    assert not (runs / "killed" / "DONE").exists()
+    ok(*arguments, "--name", "killed")
+    ok(*arguments, "--name", "whole")
+    killed, whole = (json.loads((runs / name / "model.json").read_text())["weights_sha256"] for name in ("killed", "whole"))
+    assert killed == whole
+    epochs = [line.split(",")[0] for line in (runs / "killed" / "metrics.csv").read_text().splitlines()[1:]]
+    assert epochs == ["0", "1", "2", "3", "4"]
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------------------
 
 
