@@ -197,6 +197,7 @@ def test_usage_errors(trained, tmp_path):
     run = trained.parent / "results" / "runs" / "net"
     refused(run_cli("apply", run), 2, "--input")
     refused(run_cli("apply", trained, "--input", "x.nc"), 2, "run folder")
+    refused(run_cli("apply", run, "--input", "x.nc", "-o", tmp_path / "out", "--forcings", "f.csv"), 2, "without forcings")
     refused(run_cli("apply", trained, "--source", "RCM_Z"), 2, "RCM_Z")
     refused(run_cli("apply", trained, "--run", "nothing"), 4, "nothing")
     refused(run_cli("train", trained, "--mode", "finetune"), 2, "--from")

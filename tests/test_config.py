@@ -68,6 +68,8 @@ def test_resolved_config_loads_back_to_the_same(write, tmp_path):
         (("drives: A", "drives: B"), 1, "'B' is not an rcm source"),
         (("A/perfect", "A/almost"), 1, "not NAME/perfect"),
         (("epochs: 5", "epochs: five"), 9, "integer"),
+        (("upscale:", "model: {name: unet_doury, dropout: 0.1}\nupscale:"), 7, "use resunet"),
+        (("upscale:", "model: {name: unet_doury, static: true}\nupscale:"), 7, "use resunet"),
         (("name: tasmax", "name: tasmux"), 6, "not in the variable table"),
         (("levels: [850, 700]", "levels: []"), 5, "needs levels"),
         (("{name: tas}", "{name: tas, levels: [850]}"), 5, "no levels"),

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from downscale.cf.open import Source, open_files
-from downscale.errors import InputDataError
+from downscale.errors import ConfigError, InputDataError
 from downscale.grid.conservative import conservative_weights
 from downscale.grid.domain import require_covered
 from downscale.grid.grid import Grid
@@ -97,6 +97,7 @@ def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, ass
     any other is brought to the training grid by the variable table's method. Which of the two happened is in the notes.
 
     Raises:
+        ConfigError: forcings given to a run that reads none.
         InputDataError: files rejected, channels or levels missing, grid does not cover the training grid, forcings missing.
     """
     if needs.forcing_columns and forcings is None:
@@ -105,13 +106,15 @@ def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, ass
             where="no --forcings given",
             hint="give the scenario's CSV with these columns: --forcings FILE.csv",
         )
+    if forcings is not None and not needs.forcing_columns:
+        raise ConfigError("the run was trained without forcings", where=f"--forcings {forcings}", hint="leave --forcings out")
     source = open_files("input", list(paths), list(needs.channels), optional=list(needs.targets), assume_units=assume_units, gaps="skip")
     grid = Grid.from_dataset(next(iter(source.series.values())).coordinates)
     if _mean_area(grid) < 0.5 * _mean_area(needs.coarse):
         reader = _upscale(source, grid, needs)
     else:
         reader = gcm_reader(source, needs.coarse, smooth=needs.smooth)
-    table = Forcings(forcings if needs.forcing_columns else None, list(needs.forcing_columns))
+    table = Forcings(forcings, list(needs.forcing_columns))
     return FileFeed(source, reader, needs.channels, needs.targets, needs.coarse.shape, table)
 
 

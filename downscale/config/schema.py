@@ -67,10 +67,16 @@ class ModelConfig(Strict):
     )
     width: int = Field(32, ge=4, description="channels of the first encoder level (64 in Doury et al.)")
     backbone: Literal["none", "ridge"] = Field("none", description="ridge: the network learns what ridge regression leaves")
-    static: bool = Field(
-        True, description="feed orography, land fraction and cell position to the decoder (resunet only; off for unet_doury)"
+    static: bool | None = Field(
+        None, description="feed orography, land fraction and cell position to the decoder; default true for resunet, which alone can"
     )
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="channel dropout in the residual blocks (resunet only)")
+
+    @model_validator(mode="after")
+    def _only_what_the_network_has(self) -> ModelConfig:
+        if self.name == "unet_doury" and (self.static or self.dropout):
+            raise ValueError("unet_doury has neither fixed fields nor dropout: leave out static and dropout, or use resunet")
+        return self
 
 
 class NormaliseConfig(Strict):

@@ -51,7 +51,7 @@ def _say_cpu() -> None:
 
 def model_spec(cfg: ExperimentConfig, store: PairStore, model: dict[str, Any]) -> dict[str, Any]:
     """The plain data from which registry.build makes the emulator; also what model.json holds."""
-    decoder_fields = model["name"] == "resunet" and model["static"]
+    decoder_fields = model["name"] == "resunet" and model["static"] is not False
     channels = [channel.name for channel in cfg.channels()]
     if channels != list(store.channels) or [target.name for target in cfg.targets] != list(store.targets):
         raise InputDataError(
