@@ -63,6 +63,16 @@ def test_running_again_does_nothing_and_another_recipe_is_refused(experiment):
     assert open_store(config).recipe["upscale"]["smooth"] == 3
 
 
+def test_overwriting_keeps_the_old_store_until_the_new_one_is_whole(experiment, world_copy):
+    config = experiment(data=world_copy)
+    assert run_cli("prepare", config).exit_code == 0
+    (path,) = (world_copy / "rcm" / "VGCM-A").glob("ta850_*.nc")
+    with netCDF4.Dataset(path, "a") as dataset:
+        dataset["ta850"][900:] = -5000.0
+    assert run_cli("prepare", config, "--set", "upscale.smooth=3", "--overwrite").exit_code == 4
+    assert open_store(config).recipe["upscale"]["smooth"] == 1
+
+
 def test_another_split_needs_no_new_store(experiment):
     config = experiment()
     assert run_cli("prepare", config).exit_code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,15 @@ def apply_files(
     if dry_run:
         return {"artefact": None, "would write": f"{', '.join(run.targets)} for {span} to {output}", "notes": feed.source.notes}
     defaults = ApplyConfig()
-    lines = run_tasks(
-        [task],
-        block_days=defaults.block_days,
-        compression=defaults.compression,
-        overwrite=overwrite,
-        force_unlock=force_unlock,
-        progress=progress,
-    )
+    with closing(feed.source):
+        lines = run_tasks(
+            [task],
+            block_days=defaults.block_days,
+            compression=defaults.compression,
+            overwrite=overwrite,
+            force_unlock=force_unlock,
+            progress=progress,
+        )
     return {"artefact": output, "days": span, "notes": feed.source.notes, "predictions": lines, "manifest": str(output / MANIFEST)}
 
 

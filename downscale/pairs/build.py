@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,10 @@ def build_pairs(
     summary = {"artefact": path, **_describe(inputs, counts)}
     if dry_run:
         return {**summary, "artefact": None, "would write": f"{plan.total_bytes / 1e6:.0f} MB to {path}"}
-    with folder_lock(cfg.workspace_path(), force=force_unlock):
-        missing = plan.missing_groups(overwrite=overwrite)
+    with folder_lock(cfg.workspace_path(), force=force_unlock), closing(inputs):
+        missing, replace = plan.missing_groups(overwrite=overwrite)
         if missing:
-            _write(plan, missing, progress)
+            _write(plan, missing, progress, replace=replace)
         else:
             summary["unchanged"] = "the store is complete and has this recipe: nothing to do"
     return summary
@@ -96,19 +97,17 @@ class _Plan:
             "notes": self.inputs.geometry.notes,
         }
 
-    def missing_groups(self, *, overwrite: bool) -> list[GroupInputs]:
-        """Groups to build; checks an existing store's recipes."""
+    def missing_groups(self, *, overwrite: bool) -> tuple[list[GroupInputs], bool]:
+        """Groups to build, and whether they replace a store of another recipe, which stays until they are whole."""
         if not self.path.exists():
-            return self.inputs.groups
+            return self.inputs.groups, False
         try:
             attributes = pair_store.read_attributes(self.path)
             existing = {name: dict(zarr.open_group(self.path / name, mode="r").attrs) for name in attributes["groups"]}
         except InputDataError:
-            if not overwrite or not (self.path / "zarr.json").exists():
-                raise OutputExistsError(
-                    "something that is not a pair store stands where it would go", where=str(self.path), hint="move it away"
-                ) from None
-            attributes, existing = {"recipe": {}}, {}
+            raise OutputExistsError(
+                "something that is not a pair store stands where it would go", where=str(self.path), hint="move it away"
+            ) from None
         changed = differences(attributes["recipe"], self.inputs.recipe)
         for group in self.inputs.groups:
             if group.name in existing:
@@ -121,9 +120,8 @@ class _Plan:
                 findings=changed,
             )
         if changed:
-            shutil.rmtree(self.path)
-            return self.inputs.groups
-        return [group for group in self.inputs.groups if group.name not in existing]
+            return self.inputs.groups, True
+        return [group for group in self.inputs.groups if group.name not in existing], False
 
 
 def _count_splits(cfg: ExperimentConfig, inputs: Inputs) -> dict[str, dict[str, int]]:
@@ -147,7 +145,7 @@ def _describe(inputs: Inputs, counts: Mapping[str, Mapping[str, int]]) -> dict[s
     return {"grids": f"coarse {coarse[0]} x {coarse[1]}, fine {fine[0]} x {fine[1]}", "groups": lines}
 
 
-def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback | None) -> None:
+def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback | None, *, replace: bool) -> None:
     root = _open_partial(plan)
     total = sum(len(group.days) for group in missing)
     done = 0
@@ -157,7 +155,7 @@ def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback |
                 done += step
                 if progress:
                     progress(done, total, group.name)
-    _publish(plan, root, missing)
+    _publish(plan, root, missing, replace=replace)
 
 
 def _open_partial(plan: _Plan) -> Any:
@@ -176,12 +174,17 @@ def _open_partial(plan: _Plan) -> Any:
     return pair_store.create_root(plan.partial, plan.root_attributes(), geometry.coarse, geometry.fine, plan.inputs.static)
 
 
-def _publish(plan: _Plan, root: Any, missing: list[GroupInputs]) -> None:
+def _publish(plan: _Plan, root: Any, missing: list[GroupInputs], *, replace: bool) -> None:
     """Rename the finished store, or its new groups, into place."""
     names = [group.name for group in missing]
-    if not plan.path.exists():
+    if replace or not plan.path.exists():
         root.attrs["groups"] = names
+        old = plan.path.with_name(plan.path.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if replace:
+            plan.path.rename(old)
         plan.partial.rename(plan.path)
+        shutil.rmtree(old, ignore_errors=True)
         return
     for name in names:
         (plan.partial / name).rename(plan.path / name)

@@ -48,6 +48,13 @@ class Inputs:
     forcings: Forcings
     recipe: dict[str, Any]
 
+    def close(self) -> None:
+        """Close all files."""
+        for group in self.groups:
+            for reader in (group.rcm, group.gcm):
+                if reader is not None:
+                    reader.source.close()
+
 
 def open_inputs(cfg: ExperimentConfig) -> Inputs:
     """Catalogue and open all sources, resolve the grids, pair the days.
