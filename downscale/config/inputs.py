@@ -34,20 +34,41 @@ class Strict(BaseModel):
 class SourceConfig(Strict):
     """One model run (or several experiments of it) and its files."""
 
-    role: Literal["rcm", "gcm"] = Field(description="rcm: fine truth, upscaled to RCMu; gcm: coarse input")
-    files: list[str] = Field(min_length=1, description="globs or paths, relative to the config file; order does not matter")
-    drives: str | None = Field(None, description="for a gcm: the rcm source it drove; the two make perfect and imperfect pairs")
+    role: Literal["rcm", "gcm", "reanalysis", "observations"] = Field(
+        description="rcm: fine truth, upscaled to RCMu; observations: fine truth only; gcm, reanalysis: coarse input"
+    )
+    files: list[str] = Field(
+        min_length=1, description="globs, paths or folders (searched for *.nc, whole trees), relative to the config file; order does not matter"
+    )
+    select: dict[str, str | list[str]] = Field(
+        {}, description="only files with these global attributes, e.g. {experiment_id: [historical, ssp585], variant_label: r1i1p1f1}"
+    )
+    drives: str | None = Field(
+        None, description="for a gcm or reanalysis: the rcm or observations source with the same days; the two are paired day by day"
+    )
     variables: dict[VariableName, str] = Field({}, description="our name: the name in the files, where discovery is not enough")
     assume_units: dict[VariableName, str] = Field({}, description="units that replace the files' attribute; recorded in every artefact")
+    fill_values: list[float] = Field(
+        [], description="stored numbers that mean missing although the files do not say so, e.g. [-999, 1.0e20]; counted in the log"
+    )
+    member: int | str | None = Field(
+        None, description="which member of an ensemble dimension: its label, or its position from 0 where the dimension has no labels"
+    )
+    aggregate: Literal["none", "mean"] = Field("none", description="mean: daily means of sub-daily steps (whole days only)")
     facets: dict[str, str] = Field(
         {}, description="facts about the run (source_id, experiment_id, variant_label, institution_id ...) copied to outputs"
     )
 
     @model_validator(mode="after")
-    def _only_gcms_drive(self) -> SourceConfig:
-        if self.drives and self.role != "gcm":
-            raise ValueError("only a source with role gcm can have 'drives'")
+    def _only_coarse_sources_drive(self) -> SourceConfig:
+        if self.drives and self.is_truth:
+            raise ValueError("only a source with role gcm or reanalysis can have 'drives'")
         return self
+
+    @property
+    def is_truth(self) -> bool:
+        """Whether the source holds fine fields to learn from (rcm, observations) rather than coarse input."""
+        return self.role in ("rcm", "observations")
 
 
 class PredictorConfig(Strict):
@@ -148,6 +169,16 @@ class MissingConfig(Strict):
 
     gaps: Literal["error", "skip"] = Field("error", description="days missing inside a source's time axis; skip: list them and go on")
     nan_days: Literal["error", "drop"] = Field("error", description="days with NaN in a predictor; drop: list them and leave them out")
+    below_ground: Literal["error", "mask"] = Field(
+        "error",
+        description="NaN of upper-air predictors under the orography; mask: the training mean stands in and a mask channel says where",
+    )
+    constant_channels: Literal["error", "drop"] = Field(
+        "error", description="predictors that are constant or missing over all training days; drop: list them and feed zeros"
+    )
+    day_shift_hours: float = Field(
+        6.0, ge=0, le=12, description="time bounds may lie this far from 00-24 h (precipitation days from 06 to 06 h); a day is their middle"
+    )
 
 
 class SplitConfig(Strict):

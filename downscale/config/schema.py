@@ -179,34 +179,40 @@ class ExperimentConfig(Strict):
 
     @model_validator(mode="after")
     def _names_refer_to_something(self) -> ExperimentConfig:
-        rcms = {name for name, source in self.sources.items() if source.role == "rcm"}
-        if not rcms:
-            raise ValueError("sources: at least one source needs role: rcm")
-        self._check_drivers(rcms)
+        truths = {name for name, source in self.sources.items() if source.is_truth}
+        if not truths:
+            raise ValueError("sources: at least one source needs role: rcm or observations")
+        self._check_drivers(truths)
         to = self.upscale.to
-        if isinstance(to, str) and (to not in self.sources or self.sources[to].role != "gcm"):
-            raise ValueError(f"upscale.to: '{to}' is not a gcm source")
+        if isinstance(to, str) and (to not in self.sources or self.sources[to].is_truth):
+            raise ValueError(f"upscale.to: '{to}' is not a gcm or reanalysis source")
         for section in ("train", "finetune", "few_shot"):
             settings = getattr(self, section)
             for pair in settings.on if settings else []:
-                self._check_pair(section, pair, rcms)
+                self._check_pair(section, pair, truths)
         return self
 
-    def _check_drivers(self, rcms: set[str]) -> None:
+    def _check_drivers(self, truths: set[str]) -> None:
         driven: dict[str, str] = {}
         for name, source in self.sources.items():
+            if source.role == "observations" and self.driver_of(name) is None:
+                raise ValueError(f"sources.{name}: observations need a reanalysis or gcm source with drives: {name}")
             if source.drives is None:
                 continue
-            if source.drives not in rcms:
-                raise ValueError(f"sources.{name}.drives: '{source.drives}' is not an rcm source (have {', '.join(sorted(rcms))})")
+            if source.drives not in truths:
+                raise ValueError(
+                    f"sources.{name}.drives: '{source.drives}' is not an rcm source nor observations (have {', '.join(sorted(truths))})"
+                )
             if source.drives in driven:
                 raise ValueError(f"sources.{name}.drives: '{source.drives}' is already driven by '{driven[source.drives]}'")
             driven[source.drives] = name
 
-    def _check_pair(self, section: str, pair: str, rcms: set[str]) -> None:
+    def _check_pair(self, section: str, pair: str, truths: set[str]) -> None:
         name, _, kind = pair.partition("/")
-        if name not in rcms or kind not in ("perfect", "imperfect"):
-            raise ValueError(f"{section}.on: '{pair}' is not NAME/perfect or NAME/imperfect with NAME one of {', '.join(sorted(rcms))}")
+        if name not in truths or kind not in ("perfect", "imperfect"):
+            raise ValueError(f"{section}.on: '{pair}' is not NAME/perfect or NAME/imperfect with NAME one of {', '.join(sorted(truths))}")
+        if kind == "perfect" and self.sources[name].role == "observations":
+            raise ValueError(f"{section}.on: '{pair}': observations are never upscaled; learn from {name}/imperfect")
         if kind == "imperfect" and self.driver_of(name) is None:
             raise ValueError(f"{section}.on: '{pair}' needs a gcm source with drives: {name}")
 
@@ -214,9 +220,9 @@ class ExperimentConfig(Strict):
         """All input channels in order."""
         return [channel for predictor in self.predictors for channel in predictor.channels()]
 
-    def driver_of(self, rcm: str) -> str | None:
-        """Name of the gcm source that drove an rcm source, or None."""
-        return next((name for name, source in self.sources.items() if source.drives == rcm), None)
+    def driver_of(self, truth: str) -> str | None:
+        """Name of the coarse source that is paired with an rcm or observations source, or None."""
+        return next((name for name, source in self.sources.items() if source.drives == truth), None)
 
     def workspace_path(self) -> Path:
         """The workspace as a path (absolute after loading)."""
