@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class DownscaleError(Exception):
@@ -48,6 +49,41 @@ class InputDataError(DownscaleError):
     """The input data were rejected (exit code 4)."""
 
     code = 4
+
+
+class Problems:
+    """Rejections of input data collected one after the other, so that all are told at once.
+
+    ``with problems.caught(): ...`` keeps an InputDataError and goes on; ``raise_any()`` raises the only one as it is, or all as one.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[InputDataError] = []
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Keep an InputDataError raised inside."""
+        try:
+            yield
+        except InputDataError as error:
+            self.errors.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was caught; nothing when there was nothing."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise InputDataError(
+                f"{len(self.errors)} problems in the input data",
+                where=self.errors[0].where,
+                hint="mend all of them, nothing was written; the remedy stands at the end of each line",
+                findings=[line for error in self.errors for line in _as_findings(error)],
+            )
+
+
+def _as_findings(error: InputDataError) -> list[str]:
+    where = f" [{error.where}]" if error.where else ""
+    return [f"{error.message}{where}: {error.hint}" if error.hint else f"{error.message}{where}", *(f"  {line}" for line in error.findings)]
 
 
 class EnvironmentMissingError(DownscaleError):

@@ -67,10 +67,11 @@ def evaluate_store(
     with publishing(folder) as partial:
         card = experiment.score(partial, progress or _silent)
         summary = {"predictions": len(predictions), "scores": len(card.scores), **_headline(card, predictions)}
-        drivers = {name: cfg.driver_of(name) for name, source in cfg.sources.items() if source.role == "rcm"}
+        drivers = {name: cfg.driver_of(name) for name, source in cfg.sources.items() if source.is_truth}
         recipe = {
             **card.recipe,
             "drivers": drivers,
+            "roles": {name: source.role for name, source in cfg.sources.items()},
             "inputs": inputs,
             "digest": digest(inputs),
             "summary": summary,

@@ -32,6 +32,18 @@ def covered_box(coverage: np.ndarray, tolerance: float = FULLY) -> Window:
     return largest_rectangle(coverage >= 1.0 - tolerance, "no cell of the coarse grid is fully covered by the fine grid")
 
 
+def touched_box(coverage: np.ndarray) -> Window:
+    """Rows and columns of the smallest rectangle that holds every cell of a (Ny, Nx) coverage above 0.
+
+    Raises:
+        InputDataError: no cell is touched (G09).
+    """
+    rows, columns = (np.flatnonzero((coverage > 0.0).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        raise InputDataError("the coarse and the fine grid do not overlap", hint="check the sources' domains and upscale.to")
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def largest_rectangle(mask: np.ndarray, otherwise: str = "no cell is left") -> Window:
     """Rows and columns of the largest rectangle of True cells in a (ny, nx) mask; the first by row, then by column, of equal ones.
 

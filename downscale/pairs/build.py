@@ -35,6 +35,7 @@ def build_pairs(
     overwrite: bool = False,
     dry_run: bool = False,
     force_unlock: bool = False,
+    workers: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Write ``WORKSPACE/pairs.zarr``, or the groups of it that are not there yet.
@@ -44,6 +45,7 @@ def build_pairs(
         overwrite: replace a store of another recipe.
         dry_run: open everything, report sizes, write nothing.
         force_unlock: take over a dead job's lock.
+        workers: processes that read file headers; None: as many as cores, where it pays.
         progress: called with (days done, days in all, group).
 
     Returns:
@@ -55,7 +57,7 @@ def build_pairs(
         Stopped: a signal came; the finished shards stay and the same command goes on from them.
     """
     path = cfg.workspace_path() / STORE_NAME
-    inputs = open_inputs(cfg)
+    inputs = open_inputs(cfg, workers=workers)
     counts = _count_splits(cfg, inputs)
     plan = _Plan(cfg, inputs, path)
     summary = {"artefact": path, **_describe(inputs, counts)}
@@ -128,7 +130,7 @@ def _count_splits(cfg: ExperimentConfig, inputs: Inputs) -> dict[str, dict[str, 
     counts = {
         group.name: {name: len(index) for name, index in assign(group.days, group.calendar, cfg.split).items()}
         for group in inputs.groups
-        if group.rcm
+        if group.truth
     }
     check_not_empty({name: sum(count[name] for count in counts.values()) for name in SPLITS}, cfg.split)
     return counts

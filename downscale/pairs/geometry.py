@@ -21,6 +21,7 @@ from downscale.grid.domain import (
     largest_rectangle,
     regular_grid,
     require_covered,
+    touched_box,
 )
 from downscale.grid.grid import Grid
 from downscale.grid.weights import Weights
@@ -35,11 +36,11 @@ class Geometry:
     """The grids of an experiment.
 
     Attributes:
-        rcm: the RCM's grid as in its files.
+        rcm: the grid of the fine files (of the RCM, or of observations).
         inner: (y, x) slices of ``rcm`` without the relaxation zone.
         window: (y, x) slices of ``rcm`` that are the target.
         coarse, fine: the two grids.
-        upscale: weights from ``rcm`` cropped to ``inner``, to ``coarse``.
+        upscale: weights from ``rcm`` cropped to ``inner``, to ``coarse``; None when nothing is upscaled (observations).
         notes: how the boxes came about.
     """
 
@@ -48,17 +49,19 @@ class Geometry:
     window: Window
     coarse: Grid
     fine: Grid
-    upscale: Weights
+    upscale: Weights | None
     notes: list[str] = field(default_factory=list)
 
 
-def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale: UpscaleConfig) -> Geometry:
+def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale: UpscaleConfig, *, upscaled: bool = True) -> Geometry:
     """Boxes, grids and upscaling weights.
 
     Args:
-        rcm: grid of the RCM files.
+        rcm: grid of the fine files.
         gcm: grid of the source that ``upscale.to`` names, if it names one.
         domain, upscale: config sections.
+        upscaled: whether fine fields become predictors; if not (observations), the coarse box need not be covered by them: it is the
+            coarse cells that touch them.
 
     Raises:
         InputDataError: the RCM does not cover the coarse box, or the coarse box not the target (G09, after cropping);
@@ -73,16 +76,19 @@ def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale:
             raise ConfigError(
                 "domain.coarse_box has no meaning with upscale.to: {coarsen: N}", where="domain.coarse_box", hint="use domain.fine_box"
             )
-        coarse, weights = coarsen_grid(source, upscale.to.coarsen)
+        merged = coarsen_grid(source, upscale.to.coarsen)
+        coarse: Grid = merged[0]
+        weights: Weights | None = merged[1]
     else:
         target = _target_grid(upscale.to, gcm, source)
-        coarse = target.crop(*_coarse_window(target, source, domain.coarse_box, notes))
-        weights = conservative_weights(source, coarse)
-        require_covered(weights.coverage, f"the coarse box ({coarse.summary}) by the RCM without its relaxation zone")
+        coarse = target.crop(*_coarse_window(target, source, domain.coarse_box, notes, upscaled=upscaled))
+        weights = conservative_weights(source, coarse) if upscaled else None
+        if weights is not None:
+            require_covered(weights.coverage, f"the coarse box ({coarse.summary}) by the RCM without its relaxation zone")
     inside = _nested(rcm, inner, coarse, upscale.to.coarsen) if isinstance(upscale.to, CoarsenTarget) else None
     window = _fine_window(rcm, inner, coarse, domain.fine_box, notes, inside)
     fine = rcm.crop(*window)
-    notes.append(f"coarse box {coarse.shape[0]} x {coarse.shape[1]}, target {fine.shape[0]} x {fine.shape[1]} RCM cells")
+    notes.append(f"coarse box {coarse.shape[0]} x {coarse.shape[1]}, target {fine.shape[0]} x {fine.shape[1]} fine cells")
     for note in notes:
         log.info("%s", note)
     return Geometry(rcm, inner, window, coarse, fine, weights, notes)
@@ -105,13 +111,15 @@ def _target_grid(to: str | GridFileTarget | ResolutionTarget, gcm: Grid | None, 
     return gcm
 
 
-def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: list[str]) -> Cells:
+def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: list[str], *, upscaled: bool) -> Cells:
     if box is not None:
         return box_slices(target, *box)
-    window = covered_box(conservative_weights(source, target).coverage)
+    coverage = conservative_weights(source, target).coverage
+    window = covered_box(coverage) if upscaled else touched_box(coverage)
     if target.crop(*window).shape != target.shape:
         ny, nx = target.shape
-        notes.append(f"coarse grid cropped from {ny} x {nx} cells to the largest rectangle that the RCM covers fully")
+        what = "the largest rectangle that the RCM covers fully" if upscaled else "the cells that touch the observations"
+        notes.append(f"coarse grid cropped from {ny} x {nx} cells to {what}")
     return window
 
 
@@ -127,7 +135,7 @@ def _fine_window(rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, 
         y, x = inside_box(rcm.crop(*inner), coarse) if inside is None else largest_rectangle(inside[inner])
         window = _shifted(y, inner[0].start), _shifted(x, inner[1].start)
         rows, columns = (f"{cells.start}..{cells.stop - 1}" for cells in window)
-        notes.append(f"target: RCM cells y {rows}, x {columns} lie inside the coarse box")
+        notes.append(f"target: fine cells y {rows}, x {columns} lie inside the coarse box")
         return window
     x_start, x_stop, y_start, y_stop = box
     if not (0 <= x_start < x_stop <= rcm.shape[1] and 0 <= y_start < y_stop <= rcm.shape[0]):

@@ -13,7 +13,7 @@ import numpy as np
 from downscale.cf.open import Source, open_source
 from downscale.config.load import digest
 from downscale.config.schema import ExperimentConfig
-from downscale.errors import InputDataError
+from downscale.errors import InputDataError, Problems
 from downscale.grid.grid import Grid, same_grid
 from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
 from downscale.pairs.geometry import Geometry, resolve_geometry
@@ -25,15 +25,31 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class GroupInputs:
-    """One group to build: an RCM with or without its driving GCM, or a lone GCM."""
+    """One group to build: fine truth with its coarse predictors, or a lone coarse run.
+
+    Attributes:
+        name: of the source that gives the truth, else of the lone coarse source.
+        calendar, days: of all its fields.
+        truth: the fine fields, None for a lone coarse run.
+        rcm: the truth upscaled to predictors (perfect pairs), None for observations.
+        gcm: the coarse run on the same days (imperfect pairs).
+        recipe: what decides the numbers.
+        nan_days: policy.
+    """
 
     name: str
     calendar: str
     days: np.ndarray
+    truth: Source | None
     rcm: CoarseReader | None
     gcm: CoarseReader | None
     recipe: dict[str, Any]
     nan_days: str
+
+    @property
+    def sources(self) -> list[Source]:
+        """All that are read, each once."""
+        return [source for source in (self.truth, self.gcm.source if self.gcm else None) if source is not None]
 
 
 @dataclass
@@ -51,51 +67,82 @@ class Inputs:
     def close(self) -> None:
         """Close all files."""
         for group in self.groups:
-            for reader in (group.rcm, group.gcm):
-                if reader is not None:
-                    reader.source.close()
+            for source in group.sources:
+                source.close()
 
 
-def open_inputs(cfg: ExperimentConfig) -> Inputs:
+def open_inputs(cfg: ExperimentConfig, *, workers: int | None = None) -> Inputs:
     """Catalogue and open all sources, resolve the grids, pair the days.
 
+    Args:
+        cfg: the experiment.
+        workers: processes that read file headers; None: as many as cores, where it pays.
+
     Raises:
-        InputDataError: a source is rejected, grids or calendars of a pair differ, or a pair has no common day.
+        InputDataError: sources are rejected, grids or calendars of a pair differ, or a pair has no common day; all problems
+            of one kind are listed together.
         ConfigError: boxes or forcings that do not fit.
     """
-    targets = [Channel(target.name) for target in cfg.targets]
-    rcms = {name: _open_rcm(cfg, name, targets) for name, source in cfg.sources.items() if source.role == "rcm"}
-    gcms = {
-        name: open_source(name, source, cfg.channels(), optional=targets, gaps=cfg.missing.gaps)
-        for name, source in cfg.sources.items()
-        if source.role == "gcm"
-    }
-    rcm_grid = _common_grid(rcms)
+    truths, coarse = _open_all(cfg, workers)
+    fine_grid = _common_grid(truths)
     to = cfg.upscale.to
-    geometry = resolve_geometry(rcm_grid, _source_grid(gcms[to]) if isinstance(to, str) else None, cfg.domain, cfg.upscale)
+    upscaled = any(cfg.sources[name].role == "rcm" for name in truths)
+    geometry = resolve_geometry(
+        fine_grid, _source_grid(coarse[to]) if isinstance(to, str) else None, cfg.domain, cfg.upscale, upscaled=upscaled
+    )
     forcings = Forcings(Path(cfg.forcings.file) if cfg.forcings else None, cfg.forcings.columns if cfg.forcings else [])
-    groups = [_rcm_group(cfg, name, rcm, gcms.get(cfg.driver_of(name) or ""), geometry) for name, rcm in rcms.items()]
-    groups += [_gcm_group(cfg, name, gcm, geometry) for name, gcm in gcms.items() if cfg.sources[name].drives is None]
+    problems, groups = Problems(), []
+    for name, truth in truths.items():
+        with problems.caught():
+            groups.append(_truth_group(cfg, truth, coarse.get(cfg.driver_of(name) or ""), geometry))
+    for name, run in coarse.items():
+        if cfg.sources[name].drives is None:
+            with problems.caught():
+                groups.append(_lone_group(cfg, run, geometry))
     for group in groups:
-        forcings(group.days, group.calendar)
-    static = _static(cfg, rcms, geometry)
-    return Inputs(groups, geometry, cfg.channels(), targets, static, forcings, _recipe(cfg, geometry, forcings, static))
+        with problems.caught():
+            forcings(group.days, group.calendar)
+    problems.raise_any()
+    static = _static(cfg, truths, geometry)
+    return Inputs(groups, geometry, cfg.channels(), _targets(cfg), static, forcings, _recipe(cfg, geometry, forcings, static))
 
 
-def _open_rcm(cfg: ExperimentConfig, name: str, targets: list[Channel]) -> Source:
-    channels = [*cfg.channels(), *(target for target in targets if target not in cfg.channels())]
-    return open_source(name, cfg.sources[name], channels, statics=cfg.static, gaps=cfg.missing.gaps)
+def _targets(cfg: ExperimentConfig) -> list[Channel]:
+    return [Channel(target.name) for target in cfg.targets]
+
+
+def _open_all(cfg: ExperimentConfig, workers: int | None) -> tuple[dict[str, Source], dict[str, Source]]:
+    """Sources of fine truth and coarse sources; what is wrong with any of them is told together."""
+    truths: dict[str, Source] = {}
+    coarse: dict[str, Source] = {}
+    problems = Problems()
+    first = next(name for name, source in cfg.sources.items() if source.is_truth)
+    for name, source in cfg.sources.items():
+        targets, channels = _targets(cfg), cfg.channels()
+        needed = {"rcm": list(dict.fromkeys([*channels, *targets])), "observations": targets}.get(source.role, channels)
+        with problems.caught():
+            (truths if source.is_truth else coarse)[name] = open_source(
+                name,
+                source,
+                needed,
+                optional=() if source.is_truth else targets,
+                statics=cfg.static if name == first else (),
+                missing=cfg.missing,
+                workers=workers,
+            )
+    problems.raise_any()
+    return truths, coarse
 
 
 def _source_grid(source: Source) -> Grid:
     return Grid.from_dataset(next(iter(source.series.values())).coordinates)
 
 
-def _common_grid(rcms: dict[str, Source]) -> Grid:
-    """The one grid of all RCM series; InputDataError where two differ (G05)."""
+def _common_grid(truths: dict[str, Source]) -> Grid:
+    """The one grid of all fine series; InputDataError where two differ (G05)."""
     reference: tuple[str, Grid] | None = None
     seen: set[str] = set()
-    for name, source in rcms.items():
+    for name, source in truths.items():
         for channel, series in source.series.items():
             grid = Grid.from_dataset(series.coordinates)
             label = f"{name}:{channel} {grid.shape[0]} x {grid.shape[1]}, first cell {grid.lat[0, 0]:.3f} N {grid.lon[0, 0]:.3f} E"
@@ -103,30 +150,31 @@ def _common_grid(rcms: dict[str, Source]) -> Grid:
                 reference = (label, grid)
             elif grid.digest not in seen and not same_grid(grid, reference[1]):
                 raise InputDataError(
-                    "RCM fields are on different grids",
+                    "fields of the fine sources are on different grids",
                     where=f"{reference[0]}; {label}",
-                    hint="all rcm sources of an experiment share one grid",
+                    hint="all rcm and observations sources of an experiment share one grid",
                 )
             seen.add(grid.digest)
-    assert reference is not None, "the config has at least one rcm source"
+    assert reference is not None, "the config has at least one source of truth"
     return reference[1]
 
 
-def _rcm_group(cfg: ExperimentConfig, name: str, rcm: Source, gcm: Source | None, geometry: Geometry) -> GroupInputs:
-    days = rcm.days
-    reader = upscaling_reader(
-        rcm, geometry.upscale, geometry.inner, min_valid_fraction=cfg.upscale.min_valid_fraction, smooth=cfg.upscale.smooth
-    )
-    driver = None
+def _truth_group(cfg: ExperimentConfig, truth: Source, gcm: Source | None, geometry: Geometry) -> GroupInputs:
+    reader, driver, days = None, None, truth.days
+    if geometry.upscale is not None and truth.role == "rcm":
+        reader = upscaling_reader(
+            truth, geometry.upscale, geometry.inner, min_valid_fraction=cfg.upscale.min_valid_fraction, smooth=cfg.upscale.smooth
+        )
     if gcm is not None:
-        days = _pair_days(rcm, gcm)
+        days = _pair_days(truth, gcm)
         driver = gcm_reader(gcm, geometry.coarse, smooth=cfg.upscale.smooth)
-    return GroupInputs(name, rcm.calendar, days, reader, driver, _group_recipe(cfg, [rcm, *([gcm] if gcm else [])]), cfg.missing.nan_days)
+    recipe = _group_recipe(cfg, [truth, *([gcm] if gcm else [])])
+    return GroupInputs(truth.name, truth.calendar, days, truth, reader, driver, recipe, cfg.missing.nan_days)
 
 
-def _gcm_group(cfg: ExperimentConfig, name: str, gcm: Source, geometry: Geometry) -> GroupInputs:
+def _lone_group(cfg: ExperimentConfig, gcm: Source, geometry: Geometry) -> GroupInputs:
     reader = gcm_reader(gcm, geometry.coarse, smooth=cfg.upscale.smooth)
-    return GroupInputs(name, gcm.calendar, gcm.days, None, reader, _group_recipe(cfg, [gcm]), cfg.missing.nan_days)
+    return GroupInputs(gcm.name, gcm.calendar, gcm.days, None, None, reader, _group_recipe(cfg, [gcm]), cfg.missing.nan_days)
 
 
 def _pair_days(rcm: Source, gcm: Source) -> np.ndarray:
@@ -149,16 +197,16 @@ def _pair_days(rcm: Source, gcm: Source) -> np.ndarray:
     return days
 
 
-def _static(cfg: ExperimentConfig, rcms: dict[str, Source], geometry: Geometry) -> dict[str, np.ndarray]:
-    """Fixed fields on the target grid, from the first RCM (all share the grid)."""
+def _static(cfg: ExperimentConfig, truths: dict[str, Source], geometry: Geometry) -> dict[str, np.ndarray]:
+    """Fixed fields on the target grid, from the first source of truth (all share the grid)."""
     if not cfg.static:
         return {}
-    name, source = next(iter(rcms.items()))
+    name, source = next(iter(truths.items()))
     fields = {}
     for key, (values, coordinates) in source.statics(cfg.static).items():
         if not same_grid(Grid.from_dataset(coordinates), geometry.rcm):
             raise InputDataError(
-                f"the fixed field '{key}' is on another grid than the RCM's daily fields",
+                f"the fixed field '{key}' is on another grid than the daily fields",
                 where=f"source {name}",
                 hint="give the orog/sftlf file of this domain",
             )
@@ -170,7 +218,7 @@ def _group_recipe(cfg: ExperimentConfig, sources: list[Source]) -> dict[str, Any
     """What decides a group's numbers: its sources' settings and files."""
     settings = {source.name: json.loads(cfg.sources[source.name].model_dump_json(exclude={"files", "facets"})) for source in sources}
     files = {source.name: digest([{key: entry[key] for key in ("size", "fingerprint")} for entry in source.files]) for source in sources}
-    return {"sources": settings, "files": files, "nan_days": cfg.missing.nan_days, "gaps": cfg.missing.gaps}
+    return {"sources": settings, "files": files, **json.loads(cfg.missing.model_dump_json(exclude={"constant_channels"}))}
 
 
 def _recipe(cfg: ExperimentConfig, geometry: Geometry, forcings: Forcings, static: dict[str, np.ndarray]) -> dict[str, Any]:

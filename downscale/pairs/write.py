@@ -73,7 +73,7 @@ def _array_bytes(inputs: Inputs, group: GroupInputs) -> dict[str, int]:
     """Bytes of one day of each kind of array."""
     coarse, fine = int(np.prod(inputs.geometry.coarse.shape)), int(np.prod(inputs.geometry.fine.shape))
     sizes = {"predictors": 4 * coarse * len(inputs.channels)}
-    return {**sizes, "target": 4 * fine} if group.rcm else sizes
+    return {**sizes, "target": 4 * fine} if group.truth else sizes
 
 
 def day_bytes(inputs: Inputs, group: GroupInputs) -> int:
@@ -103,7 +103,7 @@ def _create_arrays(inputs: Inputs, node: Any, group: GroupInputs, days: tuple[in
                 days=days,
                 attributes={"channels": targets, "units": [lookup(t).units for t in targets]},
             )
-    if group.rcm is not None:
+    if group.truth is not None:
         for target in targets:
             pair_store.create_array(
                 node, f"target_{target}", (n, *geometry.fine.shape), days=days, attributes={"units": lookup(target).units}
@@ -123,9 +123,9 @@ def _write_block(inputs: Inputs, node: Any, group: GroupInputs, window: slice) -
         usable &= _finite_days(maps, days, inputs.channels, reader, group.nan_days)
         node[f"predictors_{label}"][window] = maps
         node[f"surface_{label}"][window] = reader.read(inputs.targets, days, geometry.coarse.shape)
-    if group.rcm is not None:
+    if group.truth is not None:
         for target in inputs.targets:
-            node[f"target_{target.name}"][window] = _fine_fields(group.rcm.source, target, days, geometry)
+            node[f"target_{target.name}"][window] = _fine_fields(group.truth, target, days, geometry)
     node["usable"][window] = usable
 
 
@@ -157,11 +157,10 @@ def _finite_days(maps: np.ndarray, days: np.ndarray, channels: list[Channel], re
 
 
 def _finish_group(folder: Path, node: Any, group: GroupInputs) -> None:
-    sources = [reader.source for reader in (group.rcm, group.gcm) if reader is not None]
     node.attrs.update(
         {
-            "files": [entry for source in sources for entry in source.files],
-            "notes": [note for source in sources for note in source.notes],
+            "files": [entry for source in group.sources for entry in source.files],
+            "notes": [note for source in group.sources for note in source.notes],
             "digest": digest(group.recipe),
             "inventory": pair_store.inventory(folder / group.name),
             "complete": True,

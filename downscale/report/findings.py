@@ -147,6 +147,10 @@ class Findings:
             return f"{case.group}'s RCMu"
         return str((self.card.recipe.get("drivers") or {}).get(case.group) or case.group)
 
+    def is_observed(self, case: CaseFacts) -> bool:
+        """Whether the truth of a case is observations, paired with a reanalysis by day."""
+        return (self.card.recipe.get("roles") or {}).get(case.group) == "observations"
+
     def split_row(self, run: str, group: str, variable: str, statistic: str) -> dict[str, str] | None:
         """One row of the error split in the main season."""
         wanted = (run, group, variable, statistic, self.season)

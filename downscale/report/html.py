@@ -99,9 +99,13 @@ def _skill(findings: Findings, data: Path) -> Section:
     case = findings.home
     if case is None:
         return Section("skill", "", "")
+    same = (
+        "They are paired with the observations by day, so daily errors mean something here. "
+        if findings.is_observed(case)
+        else "Weather is the same on both sides when the predictors are RCMu, so daily errors mean something here. "
+    )
     text = (
-        f"Predictors: {findings.source_words(case)}, test days only. Weather is the same on both sides when the predictors are "
-        "RCMu, so daily errors mean something here. "
+        f"Predictors: {findings.source_words(case)}, test days only. {same}"
         "The best value of a row is bold; below a value stands its 95 % interval, where the years allow one."
     )
     return Section(

@@ -115,7 +115,7 @@ def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) ->
     score = findings.card.get(pairs[0][0].name, case.name, variable, "abs_bias")
     units = score.unit if score else ""
     rows: list[list[Panel | None]] = [
-        [Panel("RCM (truth)", truth, "field"), *(Panel(findings.label(run), values, "field") for run, values in pairs)],
+        [Panel("truth", truth, "field"), *(Panel(findings.label(run), values, "field") for run, values in pairs)],
         [None, *(Panel(f"{findings.label(run)} − truth", values - truth, "difference") for run, values in pairs)],
     ]
     name = f"mean_{variable}_{case.name.replace('/', '_')}"
@@ -157,7 +157,7 @@ def change_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) 
     score = findings.card.get(pairs[0][0].name, case.name, variable, "change_mean", period="change")
     units = score.unit if score else ""
     rows: list[list[Panel | None]] = [
-        [Panel("RCM (truth)", truth, "change"), *(Panel(findings.label(run), values, "change") for run, values in pairs)],
+        [Panel("truth", truth, "change"), *(Panel(findings.label(run), values, "change") for run, values in pairs)],
         [None, *(Panel(f"{findings.label(run)} − truth", values - truth, "difference") for run, values in pairs)],
     ]
     name = f"change_{variable}_{case.name.replace('/', '_')}"

@@ -128,7 +128,7 @@ def runs_table(findings: Findings) -> Table:
             )
         )
     return Table(
-        "Runs: perfect means RCMu (upscaled RCM) predictors, imperfect the driving GCM's own fields",
+        "Runs: perfect means RCMu (upscaled RCM) predictors, imperfect the own fields of the driving GCM, or of the reanalysis beside observations",
         ("role", "model", "training", "learned from", "applied to"),
         tuple(rows),
     )

@@ -36,7 +36,7 @@ def main() -> None:
     days = group.days[index]
     for position, name in enumerate(group.targets):
         truth = group.target(index)[:, position].astype(np.float64)
-        manifests = sorted(cfg.workspace_path().glob(f"predictions/*/{group.name}_perfect/prediction.json"))
+        manifests = sorted(cfg.workspace_path().glob(f"predictions/*/{group.name}_*/prediction.json"))
         fields = {json.loads(path.read_text())["run"]: read(path.parent, name, days).astype(np.float64) for path in manifests}
         seeds = [value for run, value in fields.items() if run.startswith("seed-")]
         if seeds:
