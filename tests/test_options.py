@@ -1,0 +1,147 @@
+"""Every option of the config changes an outcome: none is accepted and ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import pytest
+from option_world import Bench, make_world
+from pydantic import BaseModel
+
+from downscale.config.schema import ExperimentConfig
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two configs that differ in one option, and the stage whose outcome must differ."""
+
+    stage: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def change(stage: str, after: str, before: str = "", *, both: tuple[str, ...] = ()) -> Case:
+    return Case(stage, (*both, *([before] if before else [])), (*both, after))
+
+
+def files(name: str, role: str = "gcm") -> str:
+    return f"sources.{'G' if role == 'gcm' else 'R'}.files=[{role}/{name}/*.nc]"
+
+
+IMPERFECT = "train.on=[R/imperfect]"
+CASES = {
+    "workspace": change("where", "workspace=elsewhere", "workspace=somewhere"),
+    "sources.role": change("pairs", "sources.R.role=observations", both=(IMPERFECT, "static=[]")),
+    "sources.files": change("pairs", files("two"), "sources.G.files=[gcm/base/tas.nc]"),
+    "sources.select": change(
+        "pairs",
+        "sources.G.select={experiment_id: ssp585}",
+        both=(files("scenario"), "sources.G.drives=null", "finetune=null", "few_shot=null"),
+    ),
+    "sources.drives": change("pairs", "sources.G.drives=null", both=("finetune=null", "few_shot=null")),
+    "sources.variables": change("pairs", "sources.G.variables={tas: tas_corrected}", both=(files("two"),)),
+    "sources.assume_units": change("pairs", "sources.R.assume_units={pr: cm/day}"),
+    "sources.fill_values": change("pairs", "sources.G.fill_values=[222.0]", both=(files("sentinel"), "missing.nan_days=drop")),
+    "sources.member": change("pairs", "sources.G.member=1", "sources.G.member=0", both=(files("members"),)),
+    "sources.aggregate": change("pairs", "sources.G.aggregate=mean", both=(files("hourly"),)),
+    "sources.facets": change("apply", "sources.G.facets={source_id: G2}", both=("apply.days=test",)),
+    "predictors.name": change("pairs", "predictors.0.name=tasmax"),
+    "predictors.levels": change("pairs", "predictors.1.levels=[700]"),
+    "targets.name": change("pairs", "targets.0.name=tas"),
+    "static": change("pairs", "static=[orog, sftlf]"),
+    "forcings.file": change("pairs", "forcings.file=other.csv"),
+    "forcings.columns": change("pairs", "forcings.columns=[CO2, sun]"),
+    "domain.relaxation_cells": change("pairs", "domain.relaxation_cells=3"),
+    "domain.coarse_box": change("pairs", "domain.coarse_box=[0, 6, 40, 44]"),
+    "domain.fine_box": change("pairs", "domain.fine_box=[4, 12, 4, 12]"),
+    "upscale.to": change("pairs", "upscale.to={coarsen: 2}"),
+    "upscale.to.grid_file": change("pairs", "upscale.to={grid_file: rcm/base/tas.nc}", "upscale.to={grid_file: gcm/base/tas.nc}"),
+    "upscale.to.coarsen": change(
+        "pairs", "upscale.to={coarsen: 5}", "upscale.to={coarsen: 4}", both=("sources.G.drives=null", "finetune=null", "few_shot=null")
+    ),
+    "upscale.to.resolution": change("pairs", "upscale.to={resolution: 2.0}", "upscale.to={resolution: 1.0}"),
+    "upscale.smooth": change("pairs", "upscale.smooth=3"),
+    "upscale.min_valid_fraction": change("pairs", "upscale.min_valid_fraction=0.1", both=(files("holes", "rcm"),)),
+    "missing.gaps": change("pairs", "missing.gaps=skip", both=(files("gap"),)),
+    "missing.nan_days": change("pairs", "missing.nan_days=drop", both=(files("nan"),)),
+    "missing.below_ground": change("pairs", "missing.below_ground=mask", both=(files("ground"),)),
+    "missing.constant_channels": change("train", "missing.constant_channels=drop", both=(files("constant"), IMPERFECT)),
+    "missing.day_shift_hours": change("pairs", "missing.day_shift_hours=3", both=(files("shifted"),)),
+    "split.train": change("pairs", "split.train=[2001-01-01/2001-02-28]"),
+    "split.validation": change("pairs", "split.validation=[2001-04-01/2001-04-20]"),
+    "split.test": change("pairs", "split.test=[2001-06-01/2001-06-30]"),
+    "split.year_starts": change("pairs", "split.year_starts=5", both=("split.test=[2002]",)),
+    "split.gap_days": change("pairs", "split.gap_days=20"),
+    "model.name": change("train", "model.name=unet_doury"),
+    "model.width": change("train", "model.width=4"),
+    "model.backbone": change("train", "model.backbone=ridge"),
+    "model.static": change("train", "model.static=false"),
+    "model.dropout": change("train", "model.dropout=0.5"),
+    "ridge.alphas": change("train", "ridge.alphas=[1000.0]", both=("train.baselines=[ridge]",)),
+    "normalise.predictors": change("train", "normalise.predictors=channel"),
+    "normalise.targets": change("train", "normalise.targets={pr: sqrt}"),
+    "loss.name": change("train", "loss.name=mae"),
+    "loss.balance": change("train", "loss.balance=none"),
+    "train.on": change("train", IMPERFECT),
+    "train.epochs": change("train", "train.epochs=2"),
+    "train.batch_size": change("train", "train.batch_size=32"),
+    "train.learning_rate": change("train", "train.learning_rate=1e-2"),
+    "train.weight_decay": change("train", "train.weight_decay=0.5"),
+    "train.schedule": change("train", "train.schedule=plateau"),
+    "train.warmup_epochs": change("train", "train.warmup_epochs=0.0"),
+    "train.patience": change("train", "train.patience=1", both=("train.epochs=4", "train.learning_rate=1.0", "train.warmup_epochs=0.0")),
+    "train.ema": change("train", "train.ema=0.9"),
+    "train.clip": change("train", "train.clip=0.001"),
+    "train.seed": change("train", "train.seed=1"),
+    "train.baselines": change("train", "train.baselines=[climatology]"),
+    "finetune.on": change("finetune", "finetune.on=[R/perfect]"),
+    "finetune.epochs": change("finetune", "finetune.epochs=2"),
+    "finetune.learning_rate": change("finetune", "finetune.learning_rate=1e-2"),
+    "finetune.l2_sp": change("finetune", "finetune.l2_sp=10.0", both=("finetune.epochs=2",)),
+    "few_shot.on": change("few_shot", "few_shot.on=[R/perfect]"),
+    "few_shot.epochs": change("few_shot", "few_shot.epochs=2"),
+    "few_shot.learning_rate": change("few_shot", "few_shot.learning_rate=1e-2"),
+    "few_shot.l2_sp": change("few_shot", "few_shot.l2_sp=10.0", both=("few_shot.epochs=2",)),
+    "few_shot.shots": change("few_shot", "few_shot.shots=2"),
+    "apply.days": change("apply", "apply.days=test"),
+    "apply.block_days": change("apply", "apply.block_days=20"),
+    "apply.compression": change("apply", "apply.compression=0"),
+    "evaluate.region": change("evaluate", "evaluate.region=land", both=("static=[orog, sftlf]", "apply.days=test")),
+    "evaluate.wet_day_mm": change("evaluate", "evaluate.wet_day_mm=3.0", both=("apply.days=test",)),
+}
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = models(field.annotation)
+        for one in inner:
+            yield from leaves(one, f"{prefix}{name}.")
+        if not inner or name == "to":
+            yield prefix + name
+
+
+def models(annotation) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [one for argument in get_args(annotation) for one in models(argument)]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Bench:
+    folder = tmp_path_factory.mktemp("options")
+    return Bench(make_world(folder / "world"), folder / "out")
+
+
+def test_every_option_is_here():
+    assert set(CASES) == set(leaves(ExperimentConfig))
+
+
+@pytest.mark.parametrize("option", CASES)
+def test_changing_it_changes_the_outcome(bench, option):
+    case = CASES[option]
+    before, after = (bench.outcome(case.stage, overrides) for overrides in (case.before, case.after))
+    assert before != after, before[:300]
+    assert "internal" not in before + after
+    assert not (before.startswith("refused") and after.startswith("refused")), (before, after)
