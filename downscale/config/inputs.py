@@ -38,7 +38,8 @@ class SourceConfig(Strict):
         description="rcm: fine truth, upscaled to RCMu; observations: fine truth only; gcm, reanalysis: coarse input"
     )
     files: list[str] = Field(
-        min_length=1, description="globs, paths or folders (searched for *.nc, whole trees), relative to the config file; order does not matter"
+        min_length=1,
+        description="globs, paths or folders (searched for *.nc, whole trees), relative to the config file; order does not matter",
     )
     select: dict[str, str | list[str]] = Field(
         {}, description="only files with these global attributes, e.g. {experiment_id: [historical, ssp585], variant_label: r1i1p1f1}"
@@ -111,7 +112,8 @@ class DomainConfig(Strict):
         None,
         min_length=4,
         max_length=4,
-        description="[lon_min, lon_max, lat_min, lat_max] of cell centres; default: the largest rectangle that the RCM covers fully",
+        description="[lon_min, lon_max, lat_min, lat_max] of cell centres; default: the largest rectangle that the RCM covers fully, or "
+        "the cells that touch the observations",
     )
     fine_box: list[int] | None = Field(
         None,
@@ -157,9 +159,11 @@ UpscaleTarget = Annotated[
 
 
 class UpscaleConfig(Strict):
-    """How RCMu is made from RCM fields."""
+    """The coarse grid, and how RCMu is made from RCM fields."""
 
-    to: UpscaleTarget = Field(description="a gcm source whose grid is used, or {grid_file: ...}, {coarsen: N}, {resolution: degrees}")
+    to: UpscaleTarget = Field(
+        description="a coarse source (the grid of its first predictor), or {grid_file: ...}, {coarsen: N}, {resolution: degrees}"
+    )
     smooth: Literal[1, 3] = Field(1, description="3: a 3 x 3 moving average on RCMu and on the GCM alike (Doury et al. 2022)")
     min_valid_fraction: float = Field(0.5, gt=0, le=1, description="a coarse cell with less valid area than this is missing")
 
@@ -177,7 +181,10 @@ class MissingConfig(Strict):
         "error", description="predictors that are constant or missing over all training days; drop: list them and feed zeros"
     )
     day_shift_hours: float = Field(
-        6.0, ge=0, le=12, description="time bounds may lie this far from 00-24 h (precipitation days from 06 to 06 h); a day is their middle"
+        6.0,
+        ge=0,
+        le=12,
+        description="time bounds may lie this far from 00-24 h (precipitation days from 06 to 06 h); a day is their middle",
     )
 
 

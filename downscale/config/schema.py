@@ -103,7 +103,8 @@ class TrainConfig(Strict):
     """The training loop; finetune and few_shot start from these values."""
 
     on: list[str] = Field(
-        min_length=1, description="pairs to learn from: NAME/perfect (RCMu -> RCM) or NAME/imperfect (GCM -> RCM), NAME an rcm source"
+        min_length=1,
+        description="pairs to learn from: NAME/perfect (RCMu -> RCM) or NAME/imperfect (GCM -> RCM, reanalysis -> observations)",
     )
     epochs: int = Field(60, ge=1, description="at most this many passes over the training days")
     batch_size: int = Field(64, ge=1, description="days a step")
@@ -161,11 +162,13 @@ class ExperimentConfig(Strict):
     sources: dict[Token, SourceConfig] = Field(min_length=1, description="the runs, by a name of your choice")
     predictors: list[PredictorConfig] = Field(min_length=1, description="input maps")
     targets: list[TargetConfig] = Field(min_length=1, description="fine fields to emulate")
-    static: list[Literal["orog", "sftlf"]] = Field([], description="fine fixed fields, found among the rcm's files")
+    static: list[Literal["orog", "sftlf"]] = Field(
+        [], description="fine fixed fields, found among the files of the first rcm or observations source"
+    )
     forcings: ForcingsConfig | None = Field(None, description="yearly numbers by CSV")
     domain: DomainConfig = Field(DomainConfig(), description="relaxation zone, coarse and fine box")
-    upscale: UpscaleConfig = Field(description="how RCM fields become RCMu")
-    missing: MissingConfig = Field(MissingConfig(), description="policies for gaps and NaN days")
+    upscale: UpscaleConfig = Field(description="the coarse grid, and how RCM fields become RCMu")
+    missing: MissingConfig = Field(MissingConfig(), description="policies for gaps, NaN days, levels under the ground, constant predictors")
     split: SplitConfig = Field(description="training, validation and test days")
     model: ModelConfig = Field(ModelConfig(), description="the network")
     ridge: RidgeConfig = Field(RidgeConfig(), description="ridge regression")
