@@ -143,7 +143,7 @@ def test_curvilinear_grids_without_axes(tmp_path):
     assert coordinates["lat"].dims == ("y", "x") and set(coordinates.variables) == {"lat", "lon"}
     np.testing.assert_allclose(fields[0], 280.0 + coordinates["lat"].values, rtol=1e-6)
     assert coordinates["lon"].values[0].tolist() == [-2.0, -1.0, 0.0, 1.0]
-    assert any("2-D longitudes wrapped" in note for note in notes)
+    assert any("2-D longitudes 0..359 moved by whole turns to -2..1" in note for note in notes)
 
 
 def test_files_on_different_curvilinear_grids_are_refused(tmp_path):
@@ -169,6 +169,99 @@ def test_grids_of_bare_axes_and_of_files_without_any(tmp_path):
         file.createVariable("tas", "f4", ("cell",))
     with pytest.raises(InputDataError, match="no horizontal grid"):
         open_grid(tmp_path / "none.nc")
+
+
+def notes_of(path):
+    return opened(path)[2]
+
+
+def test_longitudes_around_a_pole_have_their_jump_at_the_date_line(tmp_path):
+    path = write_rotated(tmp_path / "a.nc", vertices=True)
+    with netCDF4.Dataset(path, "a") as file:
+        circle = np.array([[10.0, 80.0, 100.0, 170.0, 185.0], [350.0, 0.0, 180.0, 190.0, 200.0]])
+        file["lon"][:] = np.concatenate([circle, circle[::-1] + 120.0])
+    lon = open_grid(path)["lon"].values
+    assert lon.min() >= -180.0 and lon.max() <= 180.0 and open_grid(path)["lon_vertices"].shape == (4, 5, 4)
+
+
+def test_packed_2d_coordinates_are_unpacked(tmp_path):
+    path = curvilinear(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        for name in ("nav_lat", "nav_lon"):
+            file[name].setncatts({"scale_factor": 0.5, "add_offset": 10.0})
+            file[name].set_auto_maskandscale(False)
+            file[name][:] = (file[name][:] - 10.0) / 0.5
+    coordinates = open_grid(path)
+    np.testing.assert_allclose(coordinates["lat"], open_grid(curvilinear(tmp_path / "b.nc"))["lat"])
+
+
+def test_a_rotated_mapping_beside_1d_lat_lon_is_not_used_and_noted(tmp_path):
+    path = write(tmp_path / "a.nc", attrs={"grid_mapping": "pole"})
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("pole", "i4", ()).setncatts(ROTATED)
+    said = "A: tas: 1-D latitude and longitude are trusted, the grid mapping 'pole' (rotated_latitude_longitude) is not used"
+    assert notes_of(path) == [said]
+    other = write(tmp_path / "b.nc", attrs={"grid_mapping": "crs"})
+    with netCDF4.Dataset(other, "a") as file:
+        file.createVariable("crs", "i4", ()).grid_mapping_name = "latitude_longitude"
+    assert notes_of(other) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("nan", "vertices 'lat_vertices' hold missing values: not used"),
+        ("absent", "vertices 'elsewhere' of lat are missing from the file: not used"),
+    ],
+)
+def test_vertices_that_cannot_be_used_are_noted(tmp_path, fault, says):
+    path = write_rotated(tmp_path / "a.nc", vertices=True)
+    with netCDF4.Dataset(path, "a") as file:
+        if fault == "nan":
+            file["lat_vertices"][2, 2, 1] = np.nan
+        else:
+            file["lat"].bounds = "elsewhere"
+    assert f"A: tas: {says}" in notes_of(path)
+    assert "lat_vertices" not in open_grid(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "units", "says"),
+    [
+        ("lat", [0.7, 0.73, 0.77], "radians", "in radians"),
+        ("lat", [88.0, 90.0, 92.0], "degrees_north", "missing or impossible"),
+        ("lon", [0.0, 90.0, 180.0, 360.0], "degrees_east", "holds a longitude twice"),
+        ("lon", [0.0, 2.0, 4.0, 1e20], "degrees_east", "missing or impossible"),
+        ("lon", [0.0, 2.0, np.nan, 6.0], "degrees_east", "missing or impossible"),
+        ("lat", [40.0, np.nan, 44.0], "degrees_north", "'lat' is not strictly monotonic"),
+    ],
+)
+def test_latitude_and_longitude_that_cannot_be(tmp_path, name, values, units, says):
+    path = write(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file[name].units = units
+        file[name][:] = values
+    with pytest.raises(InputDataError, match=says) as caught:
+        opened(path)
+    assert "a.nc" in str(caught.value) and caught.value.hint
+
+
+def test_files_in_other_windings_or_of_another_pole(tmp_path):
+    first, second = curvilinear(tmp_path / "a.nc"), curvilinear(tmp_path / "b.nc")
+    with netCDF4.Dataset(second, "a") as file:
+        file["nav_lon"][:] -= 360.0
+        file["time"][:] = [1.5]
+    assert len(open_files("A", [first, second], [TAS]).days) == 2
+    here, there = write_rotated(tmp_path / "c.nc"), write_rotated(tmp_path / "d.nc")
+    with netCDF4.Dataset(there, "a") as file:
+        file["rotated_pole"].grid_north_pole_latitude = 43.0
+        file["time"][:] += 10
+    with pytest.raises(InputDataError, match=r"grid_north_pole_latitude of their grid mappings: 39\.25 and 43"):
+        open_files("A", [here, there], [TAS])
+    with netCDF4.Dataset(there, "a") as file:
+        file["rotated_pole"].setncatts({"grid_north_pole_latitude": np.float32(39.25), "long_name": "other words"})
+        file["rotated_pole"].delncattr("earth_radius")
+    assert len(open_files("A", [here, there], [TAS]).days) == 20
 
 
 @pytest.mark.parametrize(

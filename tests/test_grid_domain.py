@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from downscale.errors import InputDataError
 from downscale.grid.conservative import conservative_weights
 from downscale.grid.domain import (
+    across_seam,
     box_slices,
     cells_inside,
     coarsen_grid,
+    columns_from,
     covered_box,
     inside_box,
     largest_rectangle,
     regular_grid,
     require_covered,
+    touched_box,
 )
 from downscale.grid.grid import Grid
 
@@ -53,6 +56,22 @@ def test_covered_box_counts_within_tolerance():
     assert covered_box(coverage) == (slice(0, 2), slice(0, 2))
     with pytest.raises(InputDataError, match="no cell of the coarse grid"):
         covered_box(coverage * 0.9)
+
+
+@pytest.mark.parametrize("west", [0.0, -180.0, -90.0])
+def test_covered_box_goes_over_the_seam_of_a_globe(west):
+    grid, wanted = globe(10.0, west), np.array([-25.0, -15.0, -5.0, 5.0, 15.0])
+    coverage = np.where(np.isin((grid.lon + 180.0) % 360.0 - 180.0, wanted) & (np.abs(grid.lat) < 20.0), 1.0, 0.0)
+    y, x = across_seam(covered_box, coverage, grid)
+    part = grid.crop(y, x)
+    np.testing.assert_allclose((part.lon[0] + 180.0) % 360.0 - 180.0, wanted)
+    assert (np.diff(part.lon[0]) == 10.0).all() and part.shape == (4, 5)
+    assert isinstance(x, slice) == (west != 0.0)
+    assert columns_from(box(0.0, 50.0, 0.0, 20.0, 10.0), 3, 4) == slice(3, 7)
+    touched = across_seam(touched_box, 0.3 * coverage, grid)
+    assert touched[0] == y and np.array_equal(np.arange(36)[touched[1]], np.arange(36)[x])
+    everywhere = across_seam(covered_box, np.ones(grid.shape), grid)
+    assert everywhere == (slice(0, 18), slice(0, 36))
 
 
 def test_uncovered_box_is_refused_with_the_fraction():
@@ -125,6 +144,13 @@ def test_coarsening_a_curvilinear_grid_keeps_neighbours_joined():
     np.testing.assert_allclose(coarse.lat, coarsen_grid(fine, 4)[0].lat, atol=1e-2)
 
 
+def test_coarsening_over_the_date_line_stays_in_one_piece():
+    crs = {**EURO, "grid_north_pole_latitude": 60.0, "grid_north_pole_longitude": 0.0}
+    coarse, _ = coarsen_grid(rotated(6, 8, 1.0, -3.0, -4.0, crs), 2)
+    assert np.ptp(coarse.lon) < 20.0 and np.ptp(coarse.lon_corners) < 20.0
+    assert Grid.from_dataset(coarse.to_dataset()).digest == coarse.digest
+
+
 def test_coarsening_more_than_there_is_is_refused():
     with pytest.raises(InputDataError, match="cannot be coarsened"):
         coarsen_grid(rotated(5, 5), 6)
@@ -144,7 +170,7 @@ def test_regular_grid_covers_at_whole_multiples(resolution):
 def test_regular_grid_across_the_date_line_is_one_piece():
     crs = {**EURO, "grid_north_pole_latitude": 60.0, "grid_north_pole_longitude": 0.0}
     fine = rotated(6, 8, 1.0, -3.0, -4.0, crs)
-    assert np.ptp(fine.lon) > 300.0
+    assert fine.lon.min() < 180.0 < fine.lon.max() or fine.lon.min() < -180.0 < fine.lon.max()
     grid = regular_grid(2.0, fine)
     assert grid.shape[1] < 12
     assert conservative_weights(grid, fine).coverage.min() > 1.0 - 1e-12

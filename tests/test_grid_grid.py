@@ -80,33 +80,67 @@ def test_unknown_units_of_projected_axes_are_refused():
         Grid.from_dataset(projected_dataset(np.arange(4.0), np.arange(5.0), LAMBERT, ("y", "x"), "furlong"))
 
 
-def test_unstated_figure_of_the_earth_is_found_from_the_lat_lon_in_the_file(caplog):
+def test_axes_in_two_units_are_refused():
+    dataset = projected_dataset(np.arange(4.0), np.arange(5.0), LAMBERT, ("y", "x"), "km")
+    dataset["y"].attrs["units"] = "m"
+    with pytest.raises(InputDataError, match="y in 'm' and x in 'km'"):
+        Grid.from_dataset(dataset)
+
+
+def test_unstated_figure_of_the_earth_is_found_from_the_lat_lon_in_the_file():
     y = x = 5e4 * np.arange(-10.0, 10.0)
     sphere = {**LAMBERT, "earth_radius": 6370000.0}
     truth = Grid.from_dataset(projected_dataset(y, x, sphere, ("y", "x"), "m"))
     dataset = truth.to_dataset().drop_vars(["lat_vertices", "lon_vertices"])
     del dataset["crs"].attrs["earth_radius"]
-    with caplog.at_level(logging.INFO):
-        found = Grid.from_dataset(dataset)
+    found = Grid.from_dataset(dataset)
     assert found.crs["earth_radius"] == 6370000.0
     np.testing.assert_allclose(found.lat_corners, truth.lat_corners, atol=1e-10)
-    assert "6370000" in caplog.text
+    assert found.notes == ("the grid mapping states no figure of the Earth: a sphere of radius 6370000 m taken",)
 
 
-def test_lat_lon_beside_their_own_axes_yield_to_the_axes(caplog):
+def test_lat_lon_beside_their_own_axes_yield_to_the_axes():
     grid = rotated(6, 7)
     dataset = grid.to_dataset()
     dataset["lat"] = dataset["lat"] + 0.2
     found = Grid.from_dataset(dataset)
     np.testing.assert_allclose(found.lat, grid.lat, atol=1e-12)
     np.testing.assert_allclose(found.lat_corners, grid.lat_corners, atol=1e-12)
-    assert "0.45" in caplog.text
+    (note,) = found.notes
+    assert "up to 0.459 cells (0.2 degree) off" in note and "the axes are trusted" in note
+
+
+def test_lat_lon_of_the_cell_corners_are_told_as_such():
+    grid, corners = rotated(6, 7), rotated(7, 8, south=-8.22, west=-12.22)
+    dataset = grid.to_dataset().drop_vars(["lat_vertices", "lon_vertices"]).copy(deep=True)
+    dataset["lat"].values[:], dataset["lon"].values[:] = corners.lat[1:, :-1], corners.lon[1:, :-1]
+    found = Grid.from_dataset(dataset)
+    np.testing.assert_allclose(found.lat, grid.lat, atol=1e-12)
+    assert "all moved by +0.50 cells in y and -0.50 in x; the axes are trusted" in found.notes[0]
+
+
+def test_axes_are_found_behind_lat_lon_and_a_mapping():
+    for grid, units in ((rotated(6, 7), "degrees"), (lambert_km(6, 7), "m")):
+        dims = {grid.axes.y_name: "nj", grid.axes.x_name: "ni"}
+        bare = grid.to_dataset()[["lat", "lon", "crs"]].drop_vars(list(dims)).rename_dims(dims)
+        found = Grid.from_dataset(bare)
+        assert found.axes.units == units and any("computed from 2-D lat/lon and the grid mapping" in note for note in found.notes)
+        np.testing.assert_allclose(found.lat_corners, grid.lat_corners, atol=1e-9)
+
+
+def test_a_mapping_that_the_lat_lon_do_not_follow_is_not_used():
+    grid = rotated(6, 7)
+    bare = grid.to_dataset()[["lat", "lon", "crs"]].drop_vars(["rlat", "rlon"])
+    bare["crs"].attrs["grid_north_pole_latitude"] = 50.0
+    found = Grid.from_dataset(bare)
+    assert found.crs is None and found.axes is None and found.lat_corners is None
+    assert "2-D lat/lon are trusted, the mapping is not used" in found.notes[0]
 
 
 def test_grid_mapping_for_another_place_is_refused():
     dataset = rotated(6, 7).to_dataset()
     dataset["crs"].attrs["grid_north_pole_longitude"] = 18.0
-    with pytest.raises(InputDataError, match="cells away"):
+    with pytest.raises(InputDataError, match=r"cells .* off what the projected axes"):
         Grid.from_dataset(dataset)
 
 
@@ -119,7 +153,10 @@ def test_no_lat_lon_and_no_grid_mapping_is_refused():
 def test_missing_coordinates_are_refused():
     dataset = box(0.0, 4.0, 0.0, 4.0, 1.0).to_dataset()
     dataset["lat_bnds"][0, 0] = np.nan
-    with pytest.raises(InputDataError, match="missing values"):
+    with pytest.raises(InputDataError, match="'lat_bnds' holds missing values"):
+        Grid.from_dataset(dataset).areas()
+    dataset = dataset.assign_coords(lat=np.where(dataset["lat"] == 0.5, np.nan, dataset["lat"]))
+    with pytest.raises(InputDataError, match="'lat' holds missing values"):
         Grid.from_dataset(dataset)
 
 
@@ -134,8 +171,19 @@ def test_bounds_in_either_order_and_turn_give_the_same_corners():
 def test_bounds_that_do_not_enclose_are_refused():
     dataset = box(-4.0, 4.0, 40.0, 44.0, 1.0).to_dataset()
     dataset["lat_bnds"] = dataset["lat_bnds"] + 3.0
-    with pytest.raises(InputDataError, match="do not enclose"):
-        Grid.from_dataset(dataset)
+    grid = Grid.from_dataset(dataset)
+    assert grid.lat_corners is None and "cell corners are unknown" in grid.notes[0]
+    with pytest.raises(InputDataError, match=r"bounds of lat do not enclose its values, first 40\.5 by 43 to 44"):
+        grid.areas()
+
+
+def test_vertices_that_do_not_enclose_are_refused():
+    dataset = rotated(5, 6).to_dataset()
+    dataset["lat_vertices"].values[2, 3] += 0.4
+    grid = Grid.from_dataset(dataset)
+    assert grid.lat_corners is None and grid.crop(slice(1), slice(2)).notes == grid.notes
+    with pytest.raises(InputDataError, match="vertices of 1 of 30 cells do not enclose their centre"):
+        grid.areas()
 
 
 def test_midpoints_reach_the_poles_of_a_global_grid_only():
@@ -164,8 +212,9 @@ def test_edges_are_halfway_and_refused_when_not_monotonic():
 def test_vertices_in_any_order_become_the_same_cell():
     lat, lon = np.array([[[0.0, 0.0, 1.0, 1.0]]]), np.array([[[0.0, 2.0, 2.0, 0.0]]])
     for order in ([0, 1, 2, 3], [0, 3, 2, 1], [0, 1, 3, 2], [0, 2, 1, 3]):
-        got = ordered(lat[..., order], lon[..., order])
+        got, changed = ordered(lat[..., order], lon[..., order])
         np.testing.assert_array_equal(got, (lat, lon))
+        assert changed == (order != [0, 1, 2, 3])
 
 
 def test_vertices_without_area_are_refused():
@@ -183,9 +232,11 @@ def test_merely_curvilinear_grid_has_no_corners():
 def test_same_grid_ignores_turns_and_tiny_differences(caplog):
     grid = box(0.0, 8.0, 40.0, 48.0, 2.0)
     near = Grid(grid.lat + 2e-5, grid.lon - 360.0)
+    notes: list[str] = []
     with caplog.at_level(logging.INFO):
-        assert same_grid(grid, near)
-    assert "2e-05" in caplog.text
+        assert same_grid(grid, near, notes=notes, names=("A", "B"))
+    assert notes == ["grids of A and B taken as one: centres differ by at most 2e-05 degree"] and notes[0] in caplog.text
+    assert same_grid(grid, grid, notes=notes) and len(notes) == 1
     assert not same_grid(grid, near, 1e-5)
     assert not same_grid(grid, grid.crop(slice(0, 2), slice(None)))
 
@@ -196,6 +247,7 @@ def test_shifted_grid_is_refused_naming_both():
     with pytest.raises(InputDataError, match="GCM and training") as caught:
         require_same_grid(grid, shifted, names=("GCM", "training"))
     assert grid.summary in str(caught.value) and shifted.summary in str(caught.value)
+    assert "centres lie up to 1 degree apart" in str(caught.value)
 
 
 def test_digest_sees_corners_and_not_turns():

@@ -8,6 +8,7 @@ Three layouts, which grid.Grid reads:
 - curvilinear without axes: dimensions ``y``, ``x`` and 2-D ``lat``, ``lon``, with vertices where the file has them.
 
 Values are as in the file in float64, longitudes apart from whole turns; nothing is computed that the file does not say.
+``encoding["source"]`` of the Dataset is the file's path.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from downscale.errors import InputDataError
 _LAT = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
 _LON = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
 _ROTATED = "rotated_latitude_longitude"
+_LONLAT = "latitude_longitude"
+_NO_ANGLE = 1e4
 Pair = tuple[VariableHeader, VariableHeader]
 
 
@@ -36,9 +39,11 @@ def read_coordinates(header: FileHeader, variable: VariableHeader, layout: Layou
     Raises:
         InputDataError: neither latitude and longitude nor projected axes with a grid mapping.
     """
-    if _is_lonlat(header, layout):
-        return _lonlat(header, layout), []
     crs, notes = grid_mapping(header, variable)
+    if _is_lonlat(header, layout):
+        dataset, notes = _lonlat(header, layout), _notes_of_lonlat(header, variable, crs)
+        dataset.encoding["source"] = str(header.path)
+        return dataset, notes
     lat, lon = _auxiliary(header, variable, layout, is_latitude), _auxiliary(header, variable, layout, is_longitude)
     has_axes = layout.y_values is not None and layout.x_values is not None
     if (lat is None or lon is None) and (crs is None or not has_axes):
@@ -47,7 +52,8 @@ def read_coordinates(header: FileHeader, variable: VariableHeader, layout: Layou
             where=str(header.path),
             hint="add 2-D lat and lon, or a CF grid_mapping, to the file",
         )
-    dataset = _axes(header, layout, crs) if has_axes else xr.Dataset()
+    dataset = _axes(header, layout, crs, notes) if has_axes else xr.Dataset()
+    dataset.encoding["source"] = str(header.path)
     if lat is not None and lon is not None:
         dims = (layout.y, layout.x) if has_axes else ("y", "x")
         notes += _add_lonlat(dataset, dims, header, layout, (lat, lon))
@@ -69,12 +75,43 @@ def grid_mapping(header: FileHeader, variable: VariableHeader) -> tuple[dict[str
     return None, notes
 
 
+def mapping_difference(header: FileHeader, variable: VariableHeader, other_header: FileHeader, other_variable: VariableHeader) -> str:
+    """Words for the first projection parameter in which the grid mappings of two variables differ; empty when none does.
+
+    A parameter that only one of them states is no difference, nor are texts: programs add and drop those.
+    """
+    first, second = grid_mapping(header, variable)[0] or {}, grid_mapping(other_header, other_variable)[0] or {}
+    for name in sorted(set(first) & set(second)):
+        if isinstance(first[name], str) or isinstance(second[name], str):
+            continue
+        ours, theirs = (np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in (first[name], second[name]))
+        if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=1e-6, atol=1e-4):
+            return f"see {name} of their grid mappings: {', '.join(f'{x:g}' for x in ours)} and {', '.join(f'{x:g}' for x in theirs)}"
+    return ""
+
+
+def _notes_of_lonlat(header: FileHeader, variable: VariableHeader, crs: dict[str, Any] | None) -> list[str]:
+    """What a grid mapping says, or fails to say, beside 1-D latitude and longitude."""
+    named = variable.text("grid_mapping").split(":")[0].split(" ")[0]
+    if named and named not in header.variables:
+        return [f"grid mapping variable '{named}' is missing from the file: 1-D latitude and longitude are used"]
+    kind = str((crs or {}).get("grid_mapping_name", _LONLAT))
+    return (
+        [] if not named or kind == _LONLAT else [f"1-D latitude and longitude are trusted, the grid mapping '{named}' ({kind}) is not used"]
+    )
+
+
 def _is_lonlat(header: FileHeader, layout: Layout) -> bool:
+    if any("rad" in v.text("units").lower() for v in header.variables.values() if is_latitude(v) or is_longitude(v)):
+        raise InputDataError("latitude or longitude is in radians", where=str(header.path), hint="give degrees_north and degrees_east")
     named = layout.y in header.variables and layout.x in header.variables and layout.y_values is not None and layout.x_values is not None
     return named and is_latitude(header.variables[layout.y]) and is_longitude(header.variables[layout.x])
 
 
 def _lonlat(header: FileHeader, layout: Layout) -> xr.Dataset:
+    stored = [np.abs(np.asarray(header.values[dim], dtype=np.float64)).max(initial=0.0) for dim in (layout.y, layout.x)]
+    if not (stored[0] <= 90.0 + 1e-6 and stored[1] <= _NO_ANGLE):
+        raise _impossible(header, layout.y, layout.x)
     coords = {"lat": ("lat", layout.y_values, {**_LAT, "axis": "Y"}), "lon": ("lon", layout.x_values, {**_LON, "axis": "X"})}
     dataset = xr.Dataset(coords=coords)
     for name, dim in (("lat", layout.y), ("lon", layout.x)):
@@ -90,12 +127,16 @@ def _lonlat(header: FileHeader, layout: Layout) -> xr.Dataset:
     return dataset
 
 
-def _axes(header: FileHeader, layout: Layout, crs: dict[str, Any] | None) -> xr.Dataset:
+def _axes(header: FileHeader, layout: Layout, crs: dict[str, Any] | None, notes: list[str]) -> xr.Dataset:
+    """The projected axes; what is assumed about their units is added to the notes."""
     rotated = crs is not None and crs.get("grid_mapping_name") == _ROTATED
     names = ("grid_latitude", "grid_longitude") if rotated else ("projection_y_coordinate", "projection_x_coordinate")
     coords = {}
     for dim, values, axis, standard_name in ((layout.y, layout.y_values, "Y", names[0]), (layout.x, layout.x_values, "X", names[1])):
-        attrs = {"axis": axis, "units": header.variables[dim].text("units") or ("degrees" if rotated else "m")}
+        units = header.variables[dim].text("units")
+        if not units and crs is not None:
+            notes.append(f"axis {dim} has no units: taken as {'degrees' if rotated else 'm'}")
+        attrs = {"axis": axis, "units": units or ("degrees" if rotated else "m")}
         if crs is not None:
             attrs["standard_name"] = standard_name
         coords[dim] = (dim, values, attrs)
@@ -120,14 +161,12 @@ def _add_lonlat(dataset: xr.Dataset, dims: tuple[str, str], header: FileHeader, 
     with netCDF4.Dataset(header.path) as file:
         file.set_auto_maskandscale(False)
         lat, lon = (_read_plane(file, v, layout) for v in pair)
-        corners = [_read_vertices(file, header, v, layout) for v in pair]
-    if not (np.isfinite(lat).all() and np.isfinite(lon).all()) or np.abs(lat).max() > 90.0 + 1e-6:
-        raise InputDataError(
-            "latitude or longitude holds missing or impossible values",
-            where=f"{header.path}: {pair[0].name}, {pair[1].name}",
-            hint="coordinates must be complete",
-        )
-    lon, notes = _without_seam(lon)
+        notes: list[str] = []
+        corners = [_read_vertices(file, header, v, layout, notes) for v in pair]
+    impossible = np.abs(lat).max(initial=0.0) > 90.0 + 1e-6 or np.abs(lon).max(initial=0.0) > _NO_ANGLE
+    if impossible or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
+        raise _impossible(header, pair[0].name, pair[1].name)
+    lon = _in_one_piece(lon, notes)
     dataset["lat"], dataset["lon"] = (dims, lat, dict(_LAT)), (dims, lon, dict(_LON))
     if corners[0] is not None and corners[1] is not None:
         dataset["lat_vertices"] = ((*dims, "vertices"), corners[0])
@@ -136,36 +175,67 @@ def _add_lonlat(dataset: xr.Dataset, dims: tuple[str, str], header: FileHeader, 
     return notes
 
 
+def _impossible(header: FileHeader, *names: str) -> InputDataError:
+    return InputDataError(
+        "latitude or longitude holds missing or impossible values",
+        where=f"{header.path}: {', '.join(names)}",
+        hint="coordinates must be complete, in degrees, latitudes from -90 to 90",
+    )
+
+
 def _read_plane(file: netCDF4.Dataset, variable: VariableHeader, layout: Layout) -> NDArray[np.float64]:
-    values = np.asarray(file[variable.name][...], dtype=np.float64)
+    values = _unpacked(file, variable)
     if len(variable.dims) > 2:
         values = values.reshape([n for n in variable.shape if n > 1])
     dims = _plane(variable)
     return layout.order(values if dims == (layout.y, layout.x) else values.T, (layout.y, layout.x))
 
 
-def _read_vertices(file: netCDF4.Dataset, header: FileHeader, variable: VariableHeader, layout: Layout) -> NDArray[np.float64] | None:
-    """(y, x, 4) vertices of a 2-D coordinate, or None when the file has none or not four a cell."""
-    bounds = header.variables.get(variable.text("bounds"))
+def _unpacked(file: netCDF4.Dataset, variable: VariableHeader) -> NDArray[np.float64]:
+    values = np.asarray(file[variable.name][...], dtype=np.float64)
+    return values * float(variable.attrs.get("scale_factor", 1.0)) + float(variable.attrs.get("add_offset", 0.0))
+
+
+def _read_vertices(
+    file: netCDF4.Dataset, header: FileHeader, variable: VariableHeader, layout: Layout, notes: list[str]
+) -> NDArray[np.float64] | None:
+    """(y, x, 4) vertices of a 2-D coordinate, or None when the file has none, not four a cell, or some missing."""
+    named = variable.text("bounds")
+    bounds = header.variables.get(named)
     if bounds is None or len(variable.dims) != 2 or bounds.shape != (*variable.shape, 4):
+        if named:
+            shape = f"have shape {bounds.shape}, not four a cell" if bounds is not None else "are missing from the file"
+            notes.append(f"vertices '{named}' of {variable.name} {shape}: not used")
         return None
-    values = np.asarray(file[bounds.name][...], dtype=np.float64)
-    if not np.isfinite(values).all():
+    values = _unpacked(file, bounds)
+    if not np.isfinite(values).all() or np.abs(values).max() > _NO_ANGLE:
+        notes.append(f"vertices '{named}' hold missing values: not used")
         return None
     transposed = values if variable.dims == (layout.y, layout.x) else values.transpose(1, 0, 2)
     return layout.order(transposed, (layout.y, layout.x, "vertices"))
 
 
-def _without_seam(lon: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
-    """2-D longitudes in -180..180 where that takes a jump between neighbours away."""
-    if lon.shape[1] < 2 or np.abs(np.diff(lon, axis=1)).max() <= 180.0:
-        return lon, []
-    turned = lon - 360.0 * np.round(lon / 360.0)
-    if np.abs(np.diff(turned, axis=1)).max() > 180.0:
-        return lon, []
-    return turned, ["2-D longitudes wrapped to -180..180"]
+def _in_one_piece(lon: NDArray[np.float64], notes: list[str]) -> NDArray[np.float64]:
+    """2-D longitudes without a jump between neighbours and with the middle of the domain in -180..180, by whole turns.
+
+    Around a pole a jump must be somewhere: it is put at the date line.
+    """
+    middle = lon[lon.shape[0] // 2, lon.shape[1] // 2]
+    turned = lon + (_nearest_turn(middle, np.float64(0.0)) - middle)
+    if _jumps(turned):
+        turned = _nearest_turn(turned, turned[lon.shape[0] // 2, lon.shape[1] // 2])
+    if _jumps(turned):
+        turned = _nearest_turn(turned, np.float64(0.0))
+    if np.array_equal(turned, lon):
+        return lon
+    notes.append(f"2-D longitudes {lon.min():g}..{lon.max():g} moved by whole turns to {turned.min():g}..{turned.max():g}")
+    return turned
 
 
-def _nearest_turn(values: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+def _jumps(lon: NDArray[np.float64]) -> bool:
+    return any(float(np.abs(np.diff(lon, axis=axis)).max(initial=0.0)) > 180.0 for axis in (0, 1))
+
+
+def _nearest_turn(values: Any, centre: Any) -> Any:
     """Longitudes moved by whole turns to lie nearest to their cell's centre."""
     return values + 360.0 * np.round((centre - values) / 360.0)

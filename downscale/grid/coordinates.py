@@ -6,8 +6,7 @@ Layouts: ``lat(lat), lon(lon)`` with optional ``lat_bnds, lon_bnds`` (n, 2); or 
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,35 +14,12 @@ import xarray as xr
 
 from downscale.errors import InputDataError
 from downscale.grid import corners as corner
-from downscale.grid.polygons import unit_vectors
-from downscale.grid.projection import SPHERES, Crs, figure_unstated, plain_crs, to_lonlat
+from downscale.grid.axes import LAT, LON, Axes, lonlat_axes
+from downscale.grid.projection import Crs, plain_crs, require_one_unit
+from downscale.grid.reconcile import axes_behind, centres, reconcile
 
-log = logging.getLogger(__name__)
-SAME_PLACE = 0.02
+__all__ = ["Axes", "Parts", "lonlat_axes", "read_parts", "write_parts"]
 _KEPT = ("standard_name", "long_name", "units", "axis")
-_LAT = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
-_LON = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
-
-
-@dataclass(frozen=True, eq=False)
-class Axes:
-    """The two 1-D axes of a grid: their names, values (ny,) and (nx,), and CF attributes."""
-
-    y_name: str
-    y: np.ndarray
-    x_name: str
-    x: np.ndarray
-    y_attrs: dict[str, str] = field(default_factory=dict)
-    x_attrs: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def units(self) -> str:
-        """Units of the x axis; both axes share them."""
-        return self.x_attrs.get("units", "")
-
-    def crop(self, y: slice, x: slice | np.ndarray) -> Axes:
-        """The axes of a part of the grid."""
-        return Axes(self.y_name, self.y[y], self.x_name, self.x[x], self.y_attrs, self.x_attrs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,47 +32,45 @@ class Parts:
     lon_corners: np.ndarray | None
     axes: Axes | None
     crs: Crs | None
-
-
-def lonlat_axes(lat: np.ndarray, lon: np.ndarray) -> Axes:
-    """Axes of a longitude-latitude grid with their CF attributes."""
-    return Axes("lat", lat, "lon", lon, {**_LAT, "axis": "Y"}, {**_LON, "axis": "X"})
-
-
-def degrees_apart(lat_a: np.ndarray, lon_a: np.ndarray, lat_b: np.ndarray, lon_b: np.ndarray) -> np.ndarray:
-    """Great-circle distance in degrees between points; longitudes count modulo 360."""
-    chord = np.linalg.norm(unit_vectors(lat_a, lon_a) - unit_vectors(lat_b, lon_b), axis=-1)
-    return np.rad2deg(2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0)))
+    notes: tuple[str, ...] = ()
+    corner_fault: str = ""
 
 
 def read_parts(dataset: xr.Dataset) -> Parts:
     """The parts of the grid a coordinates Dataset describes.
 
+    Bounds and vertices that make no sense leave the corners unknown, and ``corner_fault`` says why (G08).
+
     Raises:
-        InputDataError: there is neither lat/lon nor projected axes with a grid mapping, they describe different places (G07),
-            or bounds and vertices make no sense (G08).
+        InputDataError: there is neither lat/lon nor projected axes with a grid mapping, or they describe different places (G07).
     """
     if "lat" in dataset and dataset["lat"].ndim == 1:
         return _read_lonlat(dataset)
     axes, crs = _read_axes(dataset), _read_crs(dataset)
-    if "lat" in dataset and "lon" in dataset:
+    if axes is not None and crs is not None:
+        require_one_unit(crs, axes.y_attrs.get("units", ""), axes.units)
+    notes: list[str] = []
+    own = "lat" in dataset and "lon" in dataset
+    if own:
         lat, lon = _floats(dataset["lat"]), _floats(dataset["lon"])
-        trusted = True
         if axes is not None and crs is not None:
-            lat, lon, crs, trusted = _reconcile(lat, lon, axes, crs)
+            places = reconcile(lat, lon, axes, crs)
+            lat, lon, crs, own = places.lat, places.lon, places.crs, places.own
+            notes += places.notes
+        elif crs is not None:
+            axes, crs = _axes_from_mapping(lat, lon, crs, notes)
     elif axes is not None and crs is not None:
-        x_2d, y_2d = np.meshgrid(axes.x, axes.y)
-        lon, lat = to_lonlat(crs, x_2d, y_2d, axes.units)
-        trusted = False
-        log.info("2-D lat/lon computed from the projected axes %s, %s", axes.y_name, axes.x_name)
+        lat, lon = centres(crs, axes)
+        notes.append(f"2-D lat/lon computed from the axes {axes.words} and the grid mapping")
     else:
         raise InputDataError(
             "the grid has no latitude and longitude",
             where=f"variables: {', '.join(map(str, dataset.variables))}",
             hint="give 2-D lat/lon, or projected axes with a CF grid mapping",
         )
-    lat_corners, lon_corners = _curvilinear_corners(dataset if trusted else None, lon, axes, crs)
-    return Parts(lat, lon, lat_corners, lon_corners, axes, crs)
+    found, fault = _curvilinear_corners(dataset if own else None, (lat, lon), axes, crs, notes)
+    lat_corners, lon_corners = found or (None, None)
+    return Parts(lat, lon, lat_corners, lon_corners, axes, crs, tuple(notes), fault)
 
 
 def write_parts(parts: Parts) -> xr.Dataset:
@@ -115,15 +89,20 @@ def _is_lonlat(parts: Parts) -> bool:
 def _read_lonlat(dataset: xr.Dataset) -> Parts:
     lat, lon = _floats(dataset["lat"]), _floats(dataset["lon"])
     axes = Axes("lat", lat, "lon", lon, _attributes(dataset["lat"]), _attributes(dataset["lon"]))
-    corners: corner.Corners | None
+    corners: corner.Corners | None = None
+    notes, fault = [], ""
     if "lat_bnds" in dataset and "lon_bnds" in dataset:
-        corners = corner.from_bounds(lat, lon, _floats(dataset["lat_bnds"]), _floats(dataset["lon_bnds"]))
+        try:
+            corners = corner.from_bounds(lat, lon, _floats(dataset["lat_bnds"]), _floats(dataset["lon_bnds"]))
+        except InputDataError as error:
+            fault = error.message
+            notes.append(f"{fault}: cell corners are unknown, no conservative remapping")
     else:
         corners = corner.from_lonlat_axes(lat, lon)
-        log.info("no bounds in the file: cell edges taken half-way between lat and lon values")
+        notes.append("no bounds: cell edges taken half-way between lat and lon values")
     lon_2d, lat_2d = np.meshgrid(lon, lat)
     lat_corners, lon_corners = corners or (None, None)
-    return Parts(lat_2d, lon_2d, lat_corners, lon_corners, axes, None)
+    return Parts(lat_2d, lon_2d, lat_corners, lon_corners, axes, None, tuple(notes), fault)
 
 
 def _read_axes(dataset: xr.Dataset) -> Axes | None:
@@ -148,54 +127,38 @@ def _read_crs(dataset: xr.Dataset) -> Crs | None:
     return None
 
 
-def _reconcile(lat: np.ndarray, lon: np.ndarray, axes: Axes, crs: Crs) -> tuple[np.ndarray, np.ndarray, Crs, bool]:
-    """2-D lat/lon held against the axes: lat, lon, grid mapping, and whether the file's own 2-D values stand.
-
-    A mapping that does not state the figure of the Earth takes the sphere that reproduces the file's lat/lon, where one does.
-    """
-    spacing = _spacing(lat, lon)
-    candidates = [crs, *({**crs, "earth_radius": radius} for radius in SPHERES)] if figure_unstated(crs) else [crs]
-    offsets, places = [], []
-    x_2d, y_2d = np.meshgrid(axes.x, axes.y)
-    for candidate in candidates:
-        lon_axes, lat_axes = to_lonlat(candidate, x_2d, y_2d, axes.units)
-        offsets.append(float(degrees_apart(lat, lon, lat_axes, lon_axes).max()) / spacing)
-        places.append((lat_axes, lon_axes))
-    best = int(np.argmin(offsets)) if offsets[0] > SAME_PLACE and min(offsets) <= SAME_PLACE else 0
-    crs, offset = candidates[best], offsets[best]
-    if best:
-        log.info("grid mapping states no figure of the Earth: radius %.0f m reproduces the file's lat/lon", crs["earth_radius"])
-    if offset > 1.0:
-        raise InputDataError(
-            f"2-D lat/lon lie up to {offset:.3g} cells away from what the projected axes and the grid mapping give",
-            where=f"axes {axes.y_name}, {axes.x_name}; grid mapping {crs}",
-            hint="correct the grid mapping, or remove it from the file",
-        )
-    if offset <= SAME_PLACE:
-        return lat, lon, crs, True
-    log.warning("2-D lat/lon lie up to %.3g cells away from the projected axes; the axes and their grid mapping are used", offset)
-    return *places[best], crs, False
+def _axes_from_mapping(lat: np.ndarray, lon: np.ndarray, crs: Crs, notes: list[str]) -> tuple[Axes | None, Crs | None]:
+    """Axes of a grid that comes with 2-D lat/lon and a grid mapping only; neither where the two do not fit."""
+    axes = axes_behind(lat, lon, crs)
+    if axes is None:
+        notes.append("2-D lat/lon are no rows and columns of the grid mapping: 2-D lat/lon are trusted, the mapping is not used")
+        return None, None
+    notes.append(f"axes {axes.words} computed from 2-D lat/lon and the grid mapping")
+    return axes, crs
 
 
 def _curvilinear_corners(
-    dataset: xr.Dataset | None, lon: np.ndarray, axes: Axes | None, crs: Crs | None
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Corners from the vertices in the dataset, else from the projected axes, else none."""
+    dataset: xr.Dataset | None, centre: corner.Corners, axes: Axes | None, crs: Crs | None, notes: list[str]
+) -> tuple[corner.Corners | None, str]:
+    """Corners from the vertices in the dataset, else from the projected axes, else none; and what is wrong with the vertices."""
     found: corner.Corners | None = None
+    fault = ""
     if dataset is not None and "lat_vertices" in dataset and "lon_vertices" in dataset:
-        found = corner.ordered(_floats(dataset["lat_vertices"]), _floats(dataset["lon_vertices"]))
+        try:
+            found, reordered = corner.ordered(np.asarray(dataset["lat_vertices"].values), np.asarray(dataset["lon_vertices"].values))
+            corner.require_enclosed(found, centre)
+        except InputDataError as error:
+            found, fault = None, error.message
+            notes.append(f"{fault}: cell corners are unknown, no conservative remapping")
+        else:
+            notes += [f"vertices of {reordered} cells reordered to counter-clockwise"] if reordered else []
     elif axes is not None and crs is not None:
         found = corner.from_projected_axes(crs, axes.y, axes.x, axes.units)
+    else:
+        notes.append("no vertices, and no projected axes with a grid mapping: cell corners are unknown, no conservative remapping")
     if found is None:
-        log.warning("no vertices, and no projected axes with a grid mapping: cell corners are unknown, no conservative remapping")
-        return None, None
-    return found[0], corner.nearest_turn(found[1], lon[..., None])
-
-
-def _spacing(lat: np.ndarray, lon: np.ndarray) -> float:
-    """Smallest median distance in degrees between neighbours along either axis; infinite for a single cell."""
-    along = [degrees_apart(lat[1:], lon[1:], lat[:-1], lon[:-1]), degrees_apart(lat[:, 1:], lon[:, 1:], lat[:, :-1], lon[:, :-1])]
-    return min((float(np.median(distance)) for distance in along if distance.size), default=np.inf)
+        return None, fault
+    return (found[0], corner.nearest_turn(found[1], centre[1][..., None])), ""
 
 
 def _write_lonlat(parts: Parts) -> xr.Dataset:
@@ -216,8 +179,8 @@ def _write_curvilinear(parts: Parts) -> xr.Dataset:
         coords[dims[1]] = (dims[1], parts.axes.x, parts.axes.x_attrs)
     if not _is_lonlat(parts):
         extra = ({}, {}) if parts.lat_corners is None else ({"bounds": "lat_vertices"}, {"bounds": "lon_vertices"})
-        coords["lat"] = (dims, parts.lat, {**_LAT, **extra[0]})
-        coords["lon"] = (dims, parts.lon, {**_LON, **extra[1]})
+        coords["lat"] = (dims, parts.lat, {**LAT, **extra[0]})
+        coords["lon"] = (dims, parts.lon, {**LON, **extra[1]})
         if parts.lat_corners is not None:
             variables["lat_vertices"] = ((*dims, "vertices"), parts.lat_corners)
             variables["lon_vertices"] = ((*dims, "vertices"), parts.lon_corners)

@@ -6,16 +6,14 @@ north-west. A corner's longitude is the turn nearest to its cell's centre, so it
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from downscale.errors import InputDataError
-from downscale.grid.polygons import polygon_areas, unit_vectors
+from downscale.grid.polygons import edge_normals, polygon_areas, unit_vectors
 from downscale.grid.projection import Crs, to_lonlat
 
-log = logging.getLogger(__name__)
 Corners = tuple[np.ndarray, np.ndarray]
+_SLACK = 0.01
 _ORDERS = ((0, 1, 2, 3), (0, 1, 3, 2), (0, 2, 1, 3))
 
 
@@ -52,10 +50,11 @@ def from_bounds(lat: np.ndarray, lon: np.ndarray, lat_bounds: np.ndarray, lon_bo
     for name, values, bounds in (("lat", lat, lat_bounds), ("lon", lon, lon_bounds)):
         width = bounds[:, 1] - bounds[:, 0]
         slack = 1e-3 * width
-        if not ((width > 0) & (values >= bounds[:, 0] - slack) & (values <= bounds[:, 1] + slack)).all():
+        within = (width > 0) & (values >= bounds[:, 0] - slack) & (values <= bounds[:, 1] + slack)
+        if not within.all():
+            first = int(np.argmin(within))
             raise InputDataError(
-                f"bounds of {name} do not enclose its values",
-                where=f"{name}: {values[:3]}, bounds: {bounds[:3].tolist()}",
+                f"bounds of {name} do not enclose its values, first {values[first]:g} by {bounds[first, 0]:g} to {bounds[first, 1]:g}",
                 hint="correct or remove the bounds in the file",
             )
     return _boxes(lat_bounds, lon_bounds)
@@ -85,11 +84,14 @@ def from_projected_axes(crs: Crs, y: np.ndarray, x: np.ndarray, units: str) -> C
     x_2d, y_2d = np.meshgrid(axis_edges(x), axis_edges(y))
     lon, lat = to_lonlat(crs, x_2d, y_2d, units)
     lat, lon = (np.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, 1:], nodes[1:, :-1]], axis=2) for nodes in (lat, lon))
-    return ordered(lat, lon)
+    return ordered(lat, lon)[0]
 
 
-def ordered(lat_vertices: np.ndarray, lon_vertices: np.ndarray) -> Corners:
+def ordered(lat_vertices: np.ndarray, lon_vertices: np.ndarray) -> tuple[Corners, int]:
     """Vertices (ny, nx, 4) in any order and winding made counter-clockwise; what already is so stays as it is.
+
+    Returns:
+        The corners, and how many cells were reordered.
 
     Raises:
         InputDataError: vertices are missing or a cell has no area (G08).
@@ -109,9 +111,24 @@ def ordered(lat_vertices: np.ndarray, lon_vertices: np.ndarray) -> Corners:
     order = np.array(_ORDERS)[best]
     order = np.where((signed < 0.0)[..., None], order[..., [0, 3, 2, 1]], order)
     changed = int((order != np.arange(4)).any(axis=-1).sum())
-    if changed:
-        log.info("vertices of %d cells reordered to counter-clockwise", changed)
-    return np.take_along_axis(lat, order, axis=-1), np.take_along_axis(lon, order, axis=-1)
+    return (np.take_along_axis(lat, order, axis=-1), np.take_along_axis(lon, order, axis=-1)), changed
+
+
+def require_enclosed(corners: Corners, centre: Corners) -> None:
+    """Nothing when every cell (ny, nx, 4), counter-clockwise, holds its centre (ny, nx), within a hundredth of its size.
+
+    Raises:
+        InputDataError: some do not (G08).
+    """
+    vectors, point = unit_vectors(*corners), unit_vectors(*centre)
+    size = np.linalg.norm(vectors[..., 2, :] - vectors[..., 0, :], axis=-1)
+    beyond = (np.einsum("...vk,...k->...v", edge_normals(vectors), point) < -_SLACK * size[..., None]).any(axis=-1)
+    far = np.linalg.norm(vectors.mean(axis=-2) - point, axis=-1) > size
+    outside = int((beyond | far).sum())
+    if outside:
+        raise InputDataError(
+            f"vertices of {outside} of {beyond.size} cells do not enclose their centre", hint="correct or remove the vertices"
+        )
 
 
 def _boxes(lat_bounds: np.ndarray, lon_bounds: np.ndarray) -> Corners:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from downscale.errors import InputDataError
+from downscale.grid.axes import Axes
 from downscale.grid.conservative import conservative_weights
-from downscale.grid.coordinates import Axes
 from downscale.grid.corners import nearest_turn
 from downscale.grid.grid import Grid, lonlat_grid
 from downscale.grid.interpolate import bilinear_weights
 from downscale.grid.polygons import edge_normals, lat_lon, unit_vectors
-from downscale.grid.projection import to_lonlat
+from downscale.grid.reconcile import centres
 from downscale.grid.weights import Weights
 
 log = logging.getLogger(__name__)
 Window = tuple[slice, slice]
+Cells = tuple[slice, slice | np.ndarray]
 FULLY = 1e-6
 _NEAR = 1e-6
 
@@ -42,6 +44,36 @@ def touched_box(coverage: np.ndarray) -> Window:
     if not len(rows):
         raise InputDataError("the coarse and the fine grid do not overlap", hint="check the sources' domains and upscale.to")
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def across_seam(find: Callable[[np.ndarray], Window], coverage: np.ndarray, grid: Grid) -> Cells:
+    """The window that `find` gives for a (Ny, Nx) coverage, as if the seam of a grid around the globe lay where nothing is covered.
+
+    Columns are an index array where the window crosses the grid's seam; `Grid.crop` and `fields[..., y, x]` take both.
+    """
+    empty = np.flatnonzero(~(coverage > 0.0).any(axis=0))
+    if not (goes_around(grid) and len(empty) and coverage[:, 0].any() and coverage[:, -1].any()):
+        return find(coverage)
+    start = int(empty[0]) + 1
+    y, x = find(np.roll(coverage, -start, axis=1))
+    return y, columns_from(grid, start + x.start, x.stop - x.start)
+
+
+def columns_from(grid: Grid, first: int, count: int) -> slice | np.ndarray:
+    """Columns from a first one eastward: a slice, or an index array where they cross the seam of a grid around the globe."""
+    width = grid.shape[1]
+    first %= width
+    if first + count <= width or not goes_around(grid):
+        return slice(first, first + count)
+    return (first + np.arange(count)) % width
+
+
+def goes_around(grid: Grid) -> bool:
+    """True for a lat/lon grid whose columns fill the circle."""
+    if grid.axes is None or not grid.is_latlon or grid.shape[1] < 3:
+        return False
+    steps = np.abs(np.diff(grid.axes.x))
+    return bool(abs(steps.sum() + np.median(steps) - 360.0) < 0.5 * np.median(steps))
 
 
 def largest_rectangle(mask: np.ndarray, otherwise: str = "no cell is left") -> Window:
@@ -119,7 +151,7 @@ def box_slices(grid: Grid, lon_min: float, lon_max: float, lat_min: float, lat_m
         InputDataError: the grid has no lat/lon axes, or no centre lies in the box.
     """
     if grid.axes is None or not grid.is_latlon:
-        raise InputDataError("a longitude-latitude box needs a grid with lat/lon axes", where=grid.summary, hint="give cell ranges instead")
+        raise InputDataError("a longitude-latitude box needs a grid with lat/lon axes", where=grid.place, hint="give cell ranges instead")
     rows = np.flatnonzero((grid.axes.y >= lat_min - _NEAR) & (grid.axes.y <= lat_max + _NEAR))
     width = lon_max - lon_min
     east_of_start = np.mod(grid.axes.x - lon_min + _NEAR, 360.0)
@@ -127,7 +159,7 @@ def box_slices(grid: Grid, lon_min: float, lon_max: float, lat_min: float, lat_m
     if not rows.size or not columns.size:
         raise InputDataError(
             f"no cell centre lies in the box {lon_min:g}..{lon_max:g} E, {lat_min:g}..{lat_max:g} N",
-            where=grid.summary,
+            where=grid.place,
             hint="check the order [lon_min, lon_max, lat_min, lat_max]",
         )
     y = slice(int(rows[0]), int(rows[-1]) + 1)
@@ -168,8 +200,7 @@ def _merged(fine: Grid, n: int) -> Grid:
     if axes is not None and fine.is_latlon:
         lon, lat = np.meshgrid(axes.x, axes.y)
     elif axes is not None and fine.crs is not None:
-        x_2d, y_2d = np.meshgrid(axes.x, axes.y)
-        lon, lat = to_lonlat(fine.crs, x_2d, y_2d, axes.units)
+        lat, lon = centres(fine.crs, axes)
     else:
         lat, lon = lat_lon(blocks)
     lat_corners, lon_corners = _outer_corners(fine, blocks, n)

@@ -11,13 +11,18 @@ import numpy as np
 import xarray as xr
 
 from downscale.errors import InputDataError
-from downscale.grid.coordinates import Axes, Parts, degrees_apart, lonlat_axes, read_parts, write_parts
+from downscale.grid.axes import Axes, lonlat_axes
+from downscale.grid.coordinates import Parts, read_parts, write_parts
 from downscale.grid.corners import from_bounds
-from downscale.grid.polygons import polygon_areas, unit_vectors
+from downscale.grid.polygons import degrees_apart, polygon_areas, unit_vectors
 from downscale.grid.projection import Crs
+from downscale.grid.reconcile import neighbour_distance
 
 log = logging.getLogger(__name__)
-__all__ = ["Axes", "Grid", "lonlat_grid", "require_same_grid", "same_grid"]
+__all__ = ["Axes", "Grid", "lonlat_grid", "require_same_grid", "same_grid", "take_notes"]
+_ROUNDING = 1e-9
+_DOUBTS = ("trusted", "unknown", "taken")
+"""Words of the notes that tell of an assumption: those are logged as warnings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,9 @@ class Grid:
         lon_corners: (ny, nx, 4) their longitudes, within 180 degrees of the centre's.
         axes: the 1-D axes, projected or longitude and latitude; None for a merely curvilinear grid.
         crs: CF grid-mapping attributes of projected axes; None for longitude and latitude.
+        notes: what was computed, assumed or trusted when it was read.
+        origin: the file it was read from, or empty.
+        corner_fault: why the corners in the file cannot be used, or empty.
     """
 
     lat: np.ndarray
@@ -39,6 +47,9 @@ class Grid:
     lon_corners: np.ndarray | None = None
     axes: Axes | None = None
     crs: Crs | None = None
+    notes: tuple[str, ...] = ()
+    origin: str = ""
+    corner_fault: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,6 +81,11 @@ class Grid:
             f"lon {self.lon.min():.6g} to {self.lon.max():.6g}"
         )
 
+    @property
+    def place(self) -> str:
+        """Where an error lies: the file the grid was read from, where known, and its summary."""
+        return f"{self.origin}: {self.summary}" if self.origin else self.summary
+
     def corners(self, purpose: str = "conservative remapping") -> tuple[np.ndarray, np.ndarray]:
         """Latitudes and longitudes (ny, nx, 4) of the corners.
 
@@ -78,9 +94,10 @@ class Grid:
         """
         if self.lat_corners is None or self.lon_corners is None:
             raise InputDataError(
-                f"{purpose} needs cell corners, and this grid has none",
-                where=self.summary,
-                hint="give bounds or vertices in the file, or projected axes with a CF grid mapping",
+                f"{purpose} needs cell corners, and this grid has none" + (f": {self.corner_fault}" if self.corner_fault else ""),
+                where=self.place,
+                hint=("correct or remove the" if self.corner_fault else "give") + " bounds or vertices in the file; "
+                "without them projected axes with a CF grid mapping will do",
             )
         return self.lat_corners, self.lon_corners
 
@@ -104,7 +121,7 @@ class Grid:
             axes = Axes(axes.y_name, axes.y, axes.x_name, axes.x + turn, axes.y_attrs, axes.x_attrs)
             lon = lon + turn
             lon_corners = None if lon_corners is None else lon_corners + turn[:, None]
-        return Grid(self.lat[y, x], lon, lat_corners, lon_corners, axes, self.crs)
+        return Grid(self.lat[y, x], lon, lat_corners, lon_corners, axes, self.crs, self.notes, self.origin, self.corner_fault)
 
     def to_dataset(self) -> xr.Dataset:
         """A CF Dataset with centres, bounds or vertices, axes and grid mapping (variable ``crs``)."""
@@ -115,10 +132,16 @@ class Grid:
         """The grid of a coordinates Dataset; `to_dataset` comes back bit for bit, through NetCDF too.
 
         Raises:
-            InputDataError: there is no usable latitude and longitude (G07), or bounds and vertices make no sense (G08).
+            InputDataError: there is no usable latitude and longitude (G07).
         """
-        parts = read_parts(dataset)
-        return cls(parts.lat, parts.lon, parts.lat_corners, parts.lon_corners, parts.axes, parts.crs)
+        origin = str(dataset.encoding.get("source", ""))
+        try:
+            parts = read_parts(dataset)
+        except InputDataError as error:
+            where = "; ".join(text for text in (origin, error.where) if text)
+            raise InputDataError(error.message, where=where, hint=error.hint) from None
+        corners = parts.lat_corners, parts.lon_corners
+        return cls(parts.lat, parts.lon, *corners, parts.axes, parts.crs, parts.notes, origin, parts.corner_fault)
 
 
 def lonlat_grid(lat_edges: np.ndarray, lon_edges: np.ndarray) -> Grid:
@@ -130,25 +153,56 @@ def lonlat_grid(lat_edges: np.ndarray, lon_edges: np.ndarray) -> Grid:
     return Grid(lat_2d, lon_2d, *from_bounds(lat, lon, lat_bounds, lon_bounds), lonlat_axes(lat, lon))
 
 
-def same_grid(first: Grid, second: Grid, tolerance_deg: float = 1e-4) -> bool:
-    """True when both have the same shape and their centres lie within `tolerance_deg` (great circle), longitudes modulo 360."""
+def same_grid(
+    first: Grid, second: Grid, tolerance_deg: float = 1e-4, *, notes: list[str] | None = None, names: tuple[str, str] = ("one", "the other")
+) -> bool:
+    """True when both have the same shape and their centres lie within `tolerance_deg` (great circle), longitudes modulo 360.
+
+    Args:
+        first, second: the grids.
+        tolerance_deg: largest distance of two centres.
+        notes: gets a note on the largest difference where the grids are not exactly equal and yet the same (G04, G06).
+        names: of the two, for the note.
+    """
     if first.shape != second.shape:
         return False
     apart = float(degrees_apart(first.lat, first.lon, second.lat, second.lon).max())
-    if 0.0 < apart <= tolerance_deg:
-        log.info("two grids taken as one: centres differ by at most %.3g degree", apart)
+    if _ROUNDING < apart <= tolerance_deg:
+        note = f"grids of {names[0]} and {names[1]} taken as one: centres differ by at most {apart:.2g} degree"
+        if notes is not None and note not in notes:
+            notes.append(note)
+        log.info("%s", note)
     return apart <= tolerance_deg
 
 
-def require_same_grid(first: Grid, second: Grid, *, names: tuple[str, str], tolerance_deg: float = 1e-4) -> None:
-    """Nothing when the grids are the same.
+def take_notes(grid: Grid, whose: str, notes: list[str]) -> None:
+    """Add a grid's notes to its source's, each once, and log them; ``whose`` names the source or field."""
+    for note in grid.notes:
+        line = f"{whose}: {note}"
+        if line not in notes:
+            notes.append(line)
+            log.log(logging.WARNING if any(word in note for word in _DOUBTS) else logging.INFO, "%s", line)
+
+
+def require_same_grid(
+    first: Grid, second: Grid, *, names: tuple[str, str], tolerance_deg: float = 1e-4, notes: list[str] | None = None
+) -> None:
+    """Nothing when the grids are the same; see same_grid.
 
     Raises:
         InputDataError: they are not; the message names both grids (G05).
     """
-    if not same_grid(first, second, tolerance_deg):
+    if not same_grid(first, second, tolerance_deg, notes=notes, names=names):
         raise InputDataError(
-            f"{names[0]} and {names[1]} are on different grids",
-            where=f"{first.summary} | {second.summary}",
+            f"{names[0]} and {names[1]} are on different grids{_how_far(first, second)}",
+            where=f"{names[0]}: {first.summary} | {names[1]}: {second.summary}",
             hint="use files on one grid, or remap one of them first",
         )
+
+
+def _how_far(first: Grid, second: Grid) -> str:
+    """In words, for grids of one shape: the largest distance, in degrees and in cells of the first."""
+    if first.shape != second.shape:
+        return ""
+    apart = float(degrees_apart(first.lat, first.lon, second.lat, second.lon).max())
+    return f": centres lie up to {apart:.3g} degree apart ({apart / neighbour_distance(first.lat, first.lon):.2g} cells)"

@@ -49,7 +49,7 @@ def _usable_axes(source: Grid) -> Axes:
     if source.axes is None or (source.crs is None and not source.is_latlon):
         raise InputDataError(
             "bilinear interpolation needs the source's axes: lat/lon, or projected axes with a grid mapping",
-            where=source.summary,
+            where=source.place,
             hint="give rlat/rlon or y/x and the grid mapping in the file, or use conservative remapping",
         )
     return source.axes

@@ -27,6 +27,12 @@ def lat_lon(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.rad2deg(np.arctan2(z, np.hypot(x, y))), np.rad2deg(np.arctan2(y, x))
 
 
+def degrees_apart(lat_a: np.ndarray, lon_a: np.ndarray, lat_b: np.ndarray, lon_b: np.ndarray) -> np.ndarray:
+    """Great-circle distance in degrees between points; longitudes count modulo 360."""
+    chord = np.linalg.norm(unit_vectors(lat_a, lon_a) - unit_vectors(lat_b, lon_b), axis=-1)
+    return np.rad2deg(2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0)))
+
+
 def polygon_areas(vertices: np.ndarray) -> np.ndarray:
     """Signed areas (...) in steradian of polygons (..., V, 3); counter-clockwise is positive.
 

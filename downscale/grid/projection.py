@@ -69,6 +69,20 @@ def to_lonlat(crs: Crs, x: np.ndarray, y: np.ndarray, units: str) -> tuple[np.nd
     return lon, lat
 
 
+def require_one_unit(crs: Crs, y_units: str, x_units: str) -> None:
+    """Nothing when both axes are in one unit.
+
+    Raises:
+        InputDataError: they are not, or a unit is not understood (G07).
+    """
+    if _factor(crs, y_units) != _factor(crs, x_units):
+        raise InputDataError(
+            f"the projected axes are in different units, y in '{y_units}' and x in '{x_units}'",
+            where=f"grid mapping {crs.get('grid_mapping_name')}",
+            hint="give both axes in one unit",
+        )
+
+
 def from_lonlat(crs: Crs, lon: np.ndarray, lat: np.ndarray, units: str) -> tuple[np.ndarray, np.ndarray]:
     """Projected x and y in `units` of longitudes and latitudes in degrees; infinite where the projection has no such point.
 
@@ -80,7 +94,7 @@ def from_lonlat(crs: Crs, lon: np.ndarray, lat: np.ndarray, units: str) -> tuple
     return x / factor, y / factor
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def _transformer(crs_json: str) -> pyproj.Transformer:
     crs = json.loads(crs_json)
     try:
