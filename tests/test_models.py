@@ -149,6 +149,50 @@ def test_gridpoint_and_channel_normalisation_by_hand():
         assert torch.equal(aux, torch.tensor([[0.6, 0.8]]))
 
 
+@pytest.mark.parametrize("normalise", ["gridpoint", "channel", "map"])
+@pytest.mark.parametrize("name", ["unet_doury", "resunet", "ridge"])
+def test_masked_cells_are_the_mean_and_have_a_flag(name, normalise):
+    spec = spec_of(name, backbone="ridge" if name != "ridge" else "none", normalise=normalise, masked=["c1"])
+    emulator = build(spec).eval()
+    emulator.locate(*nearest_way((8, 8), (32, 32)), torch.zeros(len(spec["fixed"]), 32, 32))
+    for value in (*emulator.parameters(), emulator.backbone.weight):
+        torch.nn.init.normal_(value, std=0.1)
+    inputs = inputs_of(spec)
+    inputs.predictors[:, 1, 2:4, 2:5] = math.nan
+    fields = emulator(inputs)
+    assert torch.isfinite(fields).all()
+    inputs.predictors[:, 0, 0, 0] = math.nan  # a channel without a mask
+    assert torch.isnan(emulator.transformed(inputs)).any()
+
+
+def test_masks_follow_the_channels_and_moments_are_of_valid_cells():
+    maps = torch.tensor([[[[4.0, 6.0], [4.0, math.nan]], [[1.0, 2.0], [3.0, 4.0]]]])
+    inputs = Inputs(maps, torch.tensor([[0.6, 0.8]]), maps)
+    transform = InputTransform("map", 2, SEASON, (2, 2), masked=[0])
+    scaled, aux = transform(inputs)
+    mean, std = (14 / 3), (8 / 9) ** 0.5
+    assert transform.maps == 3 and scaled[0, 2].tolist() == [[1.0, 1.0], [1.0, 0.0]]
+    assert torch.allclose(scaled[0, 0], torch.tensor([[(4 - mean) / std, (6 - mean) / std], [(4 - mean) / std, 0.0]]))
+    assert torch.allclose(aux[0], torch.tensor([mean, 2.5, std, 1.25**0.5, 0.6, 0.8]))
+    gridpoint = InputTransform("gridpoint", 2, SEASON, (2, 2), masked=[0], flags=False)
+    gridpoint.mean[0] = 4.0
+    assert gridpoint.maps == 2 and gridpoint(inputs)[0][0, 0].tolist() == [[0.0, 2.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("normalise", ["gridpoint", "channel", "map"])
+@pytest.mark.parametrize("name", ["unet_doury", "resunet"])
+def test_a_dropped_channel_is_not_read(name, normalise):
+    spec = spec_of(name, backbone="ridge", normalise=normalise, dropped=["c2"])
+    emulator = build(spec).eval()
+    emulator.locate(*nearest_way((8, 8), (32, 32)), torch.zeros(len(spec["fixed"]), 32, 32))
+    for value in (*emulator.parameters(), emulator.backbone.weight):
+        torch.nn.init.normal_(value, std=0.1)
+    inputs = inputs_of(spec)
+    first = emulator(inputs)
+    inputs.predictors[:, 2] = math.nan
+    assert torch.isfinite(first).all() and torch.equal(first, emulator(inputs))
+
+
 @pytest.mark.parametrize("kind", ["none", "standardise", "log1p", "sqrt"])
 def test_target_transforms_go_there_and_back(kind):
     transform = TargetTransform([kind], [True], (2, 2))

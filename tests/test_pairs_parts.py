@@ -122,6 +122,41 @@ def test_constant_cells_divide_cleanly():
     assert (result.predictor_std[1] == 1.0).all() and result.predictor_std[0, 0, 0] == 1.0
 
 
+def test_statistics_of_whole_maps_are_plain_means_to_the_bit():
+    fake = Fake(0, 300)
+    result = compute_statistics([(fake, "perfect")], {}, ["pr"], ["a", "b", "c"])
+    raw_std = np.where(result.predictor_std == 1.0, 0.0, result.predictor_std)
+    mean = result.predictor_mean.mean(axis=(1, 2))
+    std = np.sqrt((raw_std**2 + (result.predictor_mean - mean[:, None, None]) ** 2).mean(axis=(1, 2)))
+    assert (result.channel_mean == mean).all() and (result.channel_std == std).all()
+    assert not result.missing.any() and not result.constant.any() and not result.partly.any()
+
+
+def test_statistics_leave_missing_cells_out_and_count_them():
+    fake, whole = Fake(0, 300), Fake(0, 300)
+    fake.x[20:50, 1, :2, :2] = np.nan
+    fake.x[:, 1, 2, 3] = np.nan  # never there
+    result = compute_statistics([(fake, "perfect")], {}, ["pr"], ["a", "b", "c"])
+    plain = compute_statistics([(whole, "perfect")], {}, ["pr"], ["a", "b", "c"])
+    values = fake.x[:, 1].astype(float)
+    np.testing.assert_allclose(result.predictor_mean[1, 0, 0], np.nanmean(values[:, 0, 0]), rtol=1e-10)
+    np.testing.assert_allclose(result.channel_mean[1], np.nanmean(values), rtol=1e-10)
+    np.testing.assert_allclose(result.channel_std[1], np.nanstd(values), rtol=1e-8)
+    np.testing.assert_allclose(result.moment_mean[[1, 3]], [np.nanmean(values, axis=(1, 2)).mean(), np.nanstd(values, axis=(1, 2)).mean()])
+    assert result.missing[1].tolist() == [[30, 30, 0, 0], [30, 30, 0, 0], [0, 0, 0, 300]] and result.partly.tolist() == [False, True]
+    assert result.missing_notes(["zg500", "hus850"]) == {"hus850": "5 of 12 cells missing at times, 11.67% of all values"}
+    assert (result.predictor_mean[0] == plain.predictor_mean[0]).all() and result.digest != plain.digest
+
+
+def test_constant_channels_are_known():
+    fake = Fake(0, 50)
+    fake.x[:, 1] = np.arange(12).reshape(3, 4)
+    assert compute_statistics([(fake, "perfect")], {}, ["pr"], ["a", "b", "c"]).constant.tolist() == [False, True]
+    fake.x[:, 1] = np.nan
+    result = compute_statistics([(fake, "perfect")], {}, ["pr"], ["a", "b", "c"])
+    assert result.constant.tolist() == [False, True] and not result.partly.any()
+
+
 def test_transforms_enter_the_target_statistics_and_the_digest():
     fake = Fake(0, 100)
     plain = compute_statistics([(fake, "perfect")], {}, ["pr"], ["a", "b", "c"])

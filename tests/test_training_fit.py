@@ -15,6 +15,7 @@ from downscale.errors import ConfigError, DownscaleError, InputDataError, Stoppe
 from downscale.models import build  # noqa: E402
 from downscale.models.linear import Climatology, Ridge  # noqa: E402
 from downscale.pairs.normalise import compute_statistics  # noqa: E402
+from downscale.training import watch  # noqa: E402
 from downscale.training.assemble import load_statistics, new_emulator  # noqa: E402
 from downscale.training.checkpoint import Checkpoint, CheckpointFolder  # noqa: E402
 from downscale.training.loop import evaluate, fit  # noqa: E402
@@ -345,17 +346,108 @@ def test_l2_sp_penalty_by_hand_and_its_pull(world):
     assert moved[1] < 0.5 * moved[0]
 
 
-def test_a_batch_that_is_not_finite_stops_and_names_its_days():
+def spoilt(positions, value, name="resunet", **settings):
+    """A training in which some days hold a value that no loss survives: its state, its days, and what runs it."""
     store = make_store()
     group = store.groups["RCM_A"]
     statistics = compute_statistics([(group, "perfect")], {}, store.targets, store.scalars)
-    samples = load_samples(split_portions(store, ["RCM_A/perfect"], "train"))
-    samples.inputs.predictors[5] = math.inf
-    state = State(new_emulator(spec_of(store), store, statistics), Settings(batch_size=4, epochs=1))
+    train, validation = (load_samples(split_portions(store, ["RCM_A/perfect"], split)) for split in ("train", "validation"))
+    train.inputs.predictors[positions] = value
+    torch.manual_seed(0)
+    state = State(new_emulator(spec_of(store, name), store, statistics), Settings(batch_size=16, epochs=2, **settings))
+    return (
+        state,
+        train,
+        lambda save=lambda state, now: None: fit(state, train, validation, stop=Flag(), save=save, epoch_end=lambda epoch, row: None),
+    )
+
+
+def test_three_bad_steps_in_a_row_stop_and_name_their_days():
+    state, _, train = spoilt(slice(None), math.inf)
+    before = weights(state)
     with pytest.raises(InputDataError, match="not finite") as error:
-        fit(state, samples, samples, stop=Flag(), save=lambda state, now: None, epoch_end=lambda epoch, row: None)
-    assert f"{group.days[5]} (RCM_A/perfect)" in error.value.findings
-    assert len(error.value.findings) == 4
+        train()
+    (line,) = error.value.findings
+    assert error.value.code == 4 and line.startswith("RCM_A/perfect: ") and len(line.split()) == 1 + 3 * 16
+    assert equal(before, weights(state))
+
+
+def test_bad_steps_without_bad_data_are_the_trainings_fault():
+    _, _, train = spoilt([], 0.0, learning_rate=1e25, warmup_epochs=0.0, schedule="plateau")
+    with pytest.raises(DownscaleError, match="not finite") as error:
+        train()
+    assert error.value.code == 1 and "learning_rate" in error.value.hint and len(error.value.findings[0].split()) == 49
+
+
+@pytest.mark.parametrize("name", ["resunet", "unet_doury"])
+def test_a_single_bad_step_is_left_out_and_changes_nothing(name, caplog):
+    """Each epoch one batch holds an infinite day: it is skipped, batch norm's running statistics included."""
+    state, _, train = spoilt([5], math.inf, name)
+    train()
+    assert state.epoch == 2 and all(torch.isfinite(value).all() for key, value in weights(state).items() if not key.startswith("target"))
+    assert all(math.isfinite(row["train_loss"]) for row in state.history[1:])
+    assert sum("a step is left out" in record.message for record in caplog.records) == 2
+
+
+def test_the_last_good_checkpoint_stays(tmp_path):
+    """The second epoch meets nothing but infinite days: the checkpoint of the first is whole and goes on."""
+    state, samples, train = spoilt([], 0.0)
+    folder, good = CheckpointFolder(tmp_path), {}
+
+    def save(current, now):
+        folder.save(current.checkpoint())
+        good.update(weights(current))
+        samples.inputs.predictors.fill_(math.inf)
+
+    with pytest.raises(InputDataError):
+        train(save)
+    other, _, _ = spoilt([], 0.0)
+    other.restore(folder.load())
+    assert (other.epoch, other.bad_steps) == (1, 0) and equal(good, weights(other)) and equal(good, weights(state))
+
+
+def test_bad_steps_survive_a_resume(tmp_path):
+    state, _, _ = spoilt([], 0.0)
+    state.count(None, 16)
+    state.bad_days.append("20000101")
+    folder = CheckpointFolder(tmp_path)
+    folder.save(state.checkpoint())
+    other, _, _ = spoilt([], 0.0)
+    other.restore(folder.load())
+    assert (other.bad_steps, other.bad_days, other.step, other.samples_seen) == (1, ["20000101"], 1, 0)
+    other.count(0.5, 16)
+    assert (other.bad_steps, other.bad_days, other.loss_sum) == (0, [], 8.0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "balance", "ends"),
+    [
+        ((1.0, 900.0), "none", False),
+        ((1.0, 1100.0), "none", True),
+        ((-1.0, 5.8), "likelihood", False),
+        ((-1.0, 6.0), "likelihood", True),
+        ((1.0, math.nan), "none", True),
+        ((math.nan,), "none", False),
+    ],
+)
+def test_an_explosion_is_a_thousandfold_loss(losses, balance, ends):
+    assert watch.exploded([{"epoch": i, "validation_loss": loss} for i, loss in enumerate(losses)], balance) is ends
+
+
+def test_an_explosion_ends_the_training_with_the_best_weights(world, monkeypatch):
+    losses = iter([5.0, 3.0, 1e5, 1.0])
+    monkeypatch.setattr("downscale.training.loop.evaluate", lambda *a: {"validation_loss": next(losses), "rmse_tas": 1.0, "rmse_pr": 1.0})
+    state = run(world, new_state(world, Settings(epochs=50, batch_size=64, balance="none")))
+    assert (state.epoch, state.best_epoch) == (2, 1)
+    assert "exploded in epoch 2" in watch.verdict(state.history, state.best_epoch, "none")[0]
+
+
+def test_a_constant_estimate_is_seen(world):
+    _, _, samples = world
+    state = new_state(world, Settings())  # the head starts at zero
+    assert watch.constant_targets(state.emulator, samples["validation"]) == ["tas", "pr"]
+    torch.nn.init.normal_(state.emulator.net.head.weight)
+    assert watch.constant_targets(state.emulator, samples["validation"]) == []
 
 
 def test_validation_needs_no_gradient(world):

@@ -14,7 +14,7 @@ from downscale.cf.open import Source, open_files
 from downscale.errors import ConfigError, InputDataError
 from downscale.grid.conservative import conservative_weights
 from downscale.grid.domain import require_covered
-from downscale.grid.grid import Grid
+from downscale.grid.grid import Grid, take_notes
 from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
 from downscale.pairs.scalars import Forcings
 from downscale.pairs.store import PairGroup
@@ -108,8 +108,17 @@ def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, ass
         )
     if forcings is not None and not needs.forcing_columns:
         raise ConfigError("the run was trained without forcings", where=f"--forcings {forcings}", hint="leave --forcings out")
-    source = open_files("input", list(paths), list(needs.channels), optional=list(needs.targets), assume_units=assume_units, gaps="skip")
+    source = open_files(
+        "input",
+        list(paths),
+        list(needs.channels),
+        optional=list(needs.targets),
+        assume_units=assume_units,
+        gaps="skip",
+        day_shift_hours=12.0,  # whatever a day is in these files, it is noted
+    )
     grid = Grid.from_dataset(next(iter(source.series.values())).coordinates)
+    take_notes(grid, source.name, source.notes)
     if _mean_area(grid) < 0.5 * _mean_area(needs.coarse):
         reader = _upscale(source, grid, needs)
     else:

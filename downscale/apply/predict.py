@@ -19,9 +19,11 @@ from downscale.cf.write import FieldWriter
 from downscale.config.load import differences, digest
 from downscale.errors import OutputExistsError, Stopped
 from downscale.hpc.locks import folder_lock
+from downscale.hpc.paths import refuse_links, refuse_links_inside
 from downscale.hpc.signals import StopFlag
 from downscale.models.inputs import Inputs
 from downscale.training.run import Run
+from downscale.training.samples import Holes
 from downscale.variables import lookup
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Task:
         folder: where the files go.
         facts: what prediction.json and the files say about run and input (group, kind, trained_on ...).
         attributes: global attributes of the files.
+        root: folder of results below which no link may lead away; None where the user named ``folder`` itself.
     """
 
     run: Run
@@ -47,6 +50,7 @@ class Task:
     folder: Path
     facts: dict[str, Any]
     attributes: dict[str, str]
+    root: Path | None = None
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -70,10 +74,14 @@ def run_tasks(
         one line per task: folder and whether it was written or was complete already.
 
     Raises:
-        OutputExistsError: a folder holds a prediction of another recipe, or foreign files.
+        OutputExistsError: a folder holds a prediction of another recipe, or foreign files, or is or holds a link.
         Stopped: a signal came; finished folders stay, the same command goes on.
     """
     todo = [task for task in tasks if not _complete(task, overwrite=overwrite)]
+    for task in todo:
+        if task.root is not None:
+            refuse_links(task.folder, below=task.root)
+        refuse_links_inside(task.folder)
     total, done = sum(len(task.feed.days) for task in todo), 0
     with StopFlag() as stop:
         for task in todo:
@@ -95,12 +103,14 @@ def predict_blocks(run: Run, feed: Feed, block_days: int) -> Iterator[tuple[np.n
     """Emulate block by block.
 
     Yields:
-        (days, fields): yyyymmdd (n,) and (n, V, Y, X) float32 in working units; a day with a missing predictor is all NaN.
+        (days, fields): yyyymmdd (n,) and (n, V, Y, X) float32 in working units; a day on which a predictor is missing where the run
+            has no mask for it is all NaN.
     """
+    holes = Holes.of(run.spec)
     for start in range(0, len(feed.days), block_days):
         stop = min(start + block_days, len(feed.days))
         predictors, scalars, surface = feed.block(start, stop)
-        whole = np.isfinite(predictors).all(axis=(1, 2, 3))
+        whole = holes.whole(predictors)
         if not whole.all():
             missing = feed.days[start:stop][~whole]
             log.warning("%d day(s) with missing predictors are written as missing: %s", len(missing), ", ".join(map(str, missing[:20])))

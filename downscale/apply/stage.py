@@ -86,7 +86,8 @@ def _tasks(cfg: ExperimentConfig, store: PairStore, run: Run, sources: Sequence[
                 **run.facts,
             }
             folder = cfg.workspace_path() / "predictions" / run.path.name / f"{group.name}_{kind}"
-            tasks.append(Task(run, GroupFeed(group, kind, index), folder, facts, _attributes(run, name, kind, cfg.sources[name].facets)))
+            attributes = _attributes(run, name, kind, cfg.sources[name].facets)
+            tasks.append(Task(run, GroupFeed(group, kind, index), folder, facts, attributes, cfg.workspace_path()))
     return tasks
 
 

@@ -27,6 +27,7 @@ from downscale.cf.calendar import canonical, day_bounds, encode_days, iso
 from downscale.cf.skeleton import FILL, define_field, define_time
 from downscale.cf.units import to_file
 from downscale.errors import DownscaleError
+from downscale.hpc.paths import refuse_links
 from downscale.variables import Variable
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,14 @@ class FieldWriter:
 
         Raises:
             DownscaleError: the file cannot be written, with the path and the free space.
+            OutputExistsError: the file is a symbolic link.
         """
         self.path, self.variable, self.calendar = Path(path), variable, canonical(calendar)
         self.partial = self.path.with_name(self.path.name + ".partial")
         self._conversion = to_file(variable)
         self._count, self._last, self._checksum = 0, 0, 0
         self._file: netCDF4.Dataset | None = None
+        refuse_links(self.path)
         try:
             self._file = _create(self.partial, attributes)
             define_time(self._file, self.calendar)
@@ -177,6 +180,7 @@ def write_static(
     """
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
+    refuse_links(target)
     conversion = to_file(variable)
     try:
         with _create(partial, attributes) as file:
@@ -205,6 +209,7 @@ def write_error(path: Path, error: Exception) -> DownscaleError:
 
 def _create(partial: Path, attributes: Mapping[str, str]) -> netCDF4.Dataset:
     partial.parent.mkdir(parents=True, exist_ok=True)
+    refuse_links(partial)
     partial.unlink(missing_ok=True)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     file = netCDF4.Dataset(partial, "w", format="NETCDF4_CLASSIC")

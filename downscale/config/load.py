@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from downscale.config.schema import ExperimentConfig, Strict
@@ -24,6 +24,8 @@ from downscale.errors import ConfigError
 ENVIRONMENT_WHITELIST = ("DOWNSCALE_DATA", "DOWNSCALE_WORKSPACE", "HOME", "USER", "SCRATCH", "WORK", "STORE", "TMPDIR", "SLURM_TMPDIR")
 _MAX_BYTES = 1_000_000
 _MAX_ALIASES = 50
+_MAX_NODES = 100_000
+_MAX_DEPTH = 50
 Location = tuple[str | int, ...]
 
 
@@ -95,13 +97,12 @@ def _read(path: Path) -> str:
 
 
 def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[Location, int]]:
-    yaml = YAML(typ="safe", pure=True)
     try:
-        aliases = sum(isinstance(event, AliasEvent) for event in yaml.parse(text))
-        if aliases > _MAX_ALIASES:
-            raise ConfigError(f"the config uses {aliases} YAML aliases", where=name, hint=f"at most {_MAX_ALIASES} are read")
-        data = YAML(typ="safe", pure=True).load(text)
+        _check_size(text, name)
         root = YAML(typ="safe", pure=True).compose(text)
+        if _size(root, {}) > _MAX_NODES:
+            raise ConfigError("the config's YAML aliases grow without bounds", where=name, hint="write out what the aliases stand for")
+        data = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}, line {mark.line + 1}" if mark else name
@@ -114,6 +115,29 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[Location, int]]:
     if not isinstance(data, dict):
         raise ConfigError("the config is not a mapping", where=name, hint="start with 'workspace:', 'sources:' ...")
     return data, dict(_lines(root, ()))
+
+
+def _check_size(text: str, name: str) -> None:
+    """Refuse, while reading and before anything is built, what only a mistake or malice would write."""
+    aliases = depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        aliases += isinstance(event, AliasEvent)
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ConfigError(f"the config is nested more than {_MAX_DEPTH} deep", where=name, hint="is this another file?")
+        if aliases > _MAX_ALIASES:
+            raise ConfigError(f"the config uses more than {_MAX_ALIASES} YAML aliases", where=name, hint="write out what they stand for")
+
+
+def _size(node: Node | None, known: dict[int, int]) -> int:
+    """Nodes of a tree with its aliases written out; more than are allowed where an alias stands within what it stands for."""
+    if node is None:
+        return 0
+    if id(node) not in known:
+        known[id(node)] = _MAX_NODES + 1
+        inside = [one for pair in node.value for one in pair] if isinstance(node, MappingNode) else node.value
+        known[id(node)] = 1 + sum(_size(one, known) for one in inside) if isinstance(node, MappingNode | SequenceNode) else 1
+    return known[id(node)]
 
 
 def _lines(node: Node, at: Location) -> list[tuple[Location, int]]:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from downscale.cf.calendar import canonical, decode_days
 from downscale.errors import InputDataError
+from downscale.hpc.paths import require_inside
 from downscale.variables import Variable, lookup
 
 MANIFEST = "prediction.json"
@@ -93,6 +94,7 @@ def find_predictions(root: Path) -> list[Prediction]:
 
 def _read_manifest(path: Path) -> Prediction:
     facts = json.loads(path.read_text())
+    require_inside([facts["run"], facts["group"], facts["kind"], *facts["variables"]], path)
     source = facts.get("from") or facts.get("source_run")
     shots = facts.get("shots")
     mode = str(facts.get("mode") or "pretrain")

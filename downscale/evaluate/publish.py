@@ -19,6 +19,7 @@ from downscale.evaluate.scorecard import RECIPE, map_file
 from downscale.evaluate.selection import ALL_PERIODS
 from downscale.evaluate.table import unit_of
 from downscale.grid.grid import Grid
+from downscale.hpc.paths import refuse_links
 
 FOLDER = "scores"
 SEASONAL_MAPS = ("mean", "bias")
@@ -51,6 +52,8 @@ def published(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> di
 def publishing(folder: Path) -> Iterator[Path]:
     """A fresh folder that takes the place of ``folder`` when the block ends well, and is removed when it does not."""
     partial, old = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
+    for stale in (folder, partial, old):
+        refuse_links(stale)
     for stale in (partial, old):
         shutil.rmtree(stale, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,19 @@ class Ridge(nn.Module):
     """Ridge regression from all standardised predictor cells and scalars to every grid point of the loss space.
 
     Weights (features, target * Y * X) and intercept are buffers. The features are gridpoint-standardised whatever the network's own
-    normalisation is, so that a backbone and the baseline are the same regression.
+    normalisation is, so that a backbone and the baseline are the same regression. Missing cells of ``masked`` channels count as their
+    training mean, ``dropped`` channels as 0.
     """
 
     weight: Tensor
     intercept: Tensor
 
-    def __init__(self, channels: int, scalars: list[str], coarse: tuple[int, int], targets: int, fine: tuple[int, int]) -> None:
+    def __init__(
+        self, channels: int, scalars: list[str], coarse: tuple[int, int], targets: int, fine: tuple[int, int], *,
+        masked: Sequence[int] = (), dropped: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.features = InputTransform("gridpoint", channels, scalars, coarse)
+        self.features = InputTransform("gridpoint", channels, scalars, coarse, masked=masked, dropped=dropped, flags=False)
         self.shape = (targets, *fine)
         n = channels * coarse[0] * coarse[1] + self.features.aux_size
         self.register_buffer("weight", torch.zeros(n, math.prod(self.shape)))

@@ -24,7 +24,8 @@ def build(spec: Spec) -> Emulator:
     Args:
         spec: ``model`` {name, width, backbone, static, dropout}, ``channels``, ``targets`` and ``scalars`` (names), ``coarse_shape`` and
             ``fine_shape`` (y, x), ``normalise`` (map, gridpoint or channel), ``transforms`` {target: none, standardise, log1p or sqrt},
-            ``non_negative`` (targets) and ``fixed`` (names of the fixed fields of the decoder). Other keys are kept, not read.
+            ``non_negative`` (targets) and ``fixed`` (names of the fixed fields of the decoder); ``masked`` and ``dropped`` channels
+            where there are any. Other keys are kept, not read.
 
     Raises:
         EnvironmentMissingError: a model that this version does not know.
@@ -42,35 +43,44 @@ def build(spec: Spec) -> Emulator:
         raise EnvironmentMissingError(
             f"this version has no model '{name}'", where=f"known: {', '.join((*BASELINES, *_NETWORKS))}", hint="update downscale-rcm"
         )
-    inputs = InputTransform(spec["normalise"], len(spec["channels"]), spec["scalars"], _shape(spec, "coarse"))
+    masked, dropped = (channel_positions(spec, key) for key in ("masked", "dropped"))
+    channels, coarse = len(spec["channels"]), _shape(spec, "coarse")
+    inputs = InputTransform(spec["normalise"], channels, spec["scalars"], coarse, masked=masked, dropped=dropped)
     backbone = _ridge(spec) if _has_backbone(spec) else None
-    return Emulator(spec, target, inputs=inputs, net=_NETWORKS[name](spec, inputs.aux_size), backbone=backbone)
+    return Emulator(spec, target, inputs=inputs, net=_NETWORKS[name](spec, inputs), backbone=backbone)
 
 
-def _doury(spec: Spec, aux_size: int) -> nn.Module:
-    return DouryUNet(**_sizes(spec, aux_size), zero_head=_has_backbone(spec))
+def channel_positions(spec: Spec, key: str) -> list[int]:
+    """Positions of the ``masked`` or ``dropped`` channels of a spec."""
+    return [spec["channels"].index(name) for name in spec.get(key, ())]
 
 
-def _resunet(spec: Spec, aux_size: int) -> nn.Module:
+def _doury(spec: Spec, inputs: InputTransform) -> nn.Module:
+    return DouryUNet(**_sizes(spec, inputs), zero_head=_has_backbone(spec))
+
+
+def _resunet(spec: Spec, inputs: InputTransform) -> nn.Module:
     dropout = spec["model"].get("dropout", 0.0)
-    return ResUNet(**_sizes(spec, aux_size), fixed=len(spec["fixed"]), dropout=dropout, hint=_has_backbone(spec))
+    return ResUNet(**_sizes(spec, inputs), fixed=len(spec["fixed"]), dropout=dropout, hint=_has_backbone(spec))
 
 
-_NETWORKS: dict[str, Callable[[Spec, int], nn.Module]] = {"unet_doury": _doury, "resunet": _resunet}
+_NETWORKS: dict[str, Callable[[Spec, InputTransform], nn.Module]] = {"unet_doury": _doury, "resunet": _resunet}
 
 
 def _ridge(spec: Spec) -> Ridge:
-    return Ridge(len(spec["channels"]), spec["scalars"], _shape(spec, "coarse"), len(spec["targets"]), _shape(spec, "fine"))
+    masked, dropped = (channel_positions(spec, key) for key in ("masked", "dropped"))
+    channels, targets = len(spec["channels"]), len(spec["targets"])
+    return Ridge(channels, spec["scalars"], _shape(spec, "coarse"), targets, _shape(spec, "fine"), masked=masked, dropped=dropped)
 
 
 def _has_backbone(spec: Spec) -> bool:
     return bool(spec["model"].get("backbone", "none") == "ridge")
 
 
-def _sizes(spec: Spec, aux_size: int) -> dict[str, Any]:
+def _sizes(spec: Spec, inputs: InputTransform) -> dict[str, Any]:
     return {
-        "channels": len(spec["channels"]),
-        "aux_size": aux_size,
+        "channels": inputs.maps,
+        "aux_size": inputs.aux_size,
         "targets": len(spec["targets"]),
         "coarse": _shape(spec, "coarse"),
         "fine": _shape(spec, "fine"),

@@ -18,6 +18,7 @@ from downscale.config.load import differences
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import InputDataError, OutputExistsError
 from downscale.hpc.locks import folder_lock
+from downscale.hpc.paths import refuse_links, refuse_links_inside
 from downscale.hpc.signals import StopFlag
 from downscale.pairs import store as pair_store
 from downscale.pairs.inputs import GroupInputs, Inputs, open_inputs
@@ -148,6 +149,9 @@ def _describe(inputs: Inputs, counts: Mapping[str, Mapping[str, int]]) -> dict[s
 
 
 def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback | None, *, replace: bool) -> None:
+    for path in (plan.path, plan.partial, plan.path.with_name(plan.path.name + ".old")):
+        refuse_links(path)
+        refuse_links_inside(path)
     root = _open_partial(plan)
     total = sum(len(group.days) for group in missing)
     done = 0
@@ -157,6 +161,7 @@ def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback |
                 done += step
                 if progress:
                     progress(done, total, group.name)
+    plan.inputs.close()
     _publish(plan, root, missing, replace=replace)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from downscale.cf.open import Series, Source
 from downscale.grid.conservative import conservative_weights
-from downscale.grid.domain import require_covered
-from downscale.grid.grid import Grid, same_grid
+from downscale.grid.domain import Cells, columns_from, require_covered
+from downscale.grid.grid import Grid, same_grid, take_notes
 from downscale.grid.interpolate import bilinear_weights
 from downscale.grid.regrid import smooth3
 from downscale.grid.weights import Weights
@@ -30,7 +30,7 @@ class Transfer:
         min_valid_fraction: a coarse cell with less valid area is NaN.
     """
 
-    crop: tuple[slice, slice]
+    crop: Cells
     weights: Weights | None
     min_valid_fraction: float = 0.5
 
@@ -90,6 +90,7 @@ def gcm_reader(source: Source, coarse: Grid, *, smooth: int) -> CoarseReader:
     transfers = {}
     for name, series in source.series.items():
         grid = Grid.from_dataset(series.coordinates)
+        take_notes(grid, source.name, source.notes)
         method = lookup(series.channel.variable).remap
         key = (grid.digest, method)
         if key not in cache:
@@ -99,7 +100,7 @@ def gcm_reader(source: Source, coarse: Grid, *, smooth: int) -> CoarseReader:
 
 
 def _gcm_transfer(source: Source, series: Series, grid: Grid, coarse: Grid, method: str) -> Transfer:
-    window = _window_of(grid, coarse)
+    window = _window_of(grid, coarse, source)
     if window is not None:
         return Transfer(window, None)
     weights = bilinear_weights(grid, coarse) if method == "bilinear" else conservative_weights(grid, coarse)
@@ -111,12 +112,16 @@ def _gcm_transfer(source: Source, series: Series, grid: Grid, coarse: Grid, meth
     return Transfer((slice(None), slice(None)), weights)
 
 
-def _window_of(grid: Grid, coarse: Grid) -> tuple[slice, slice] | None:
+def _window_of(grid: Grid, coarse: Grid, source: Source) -> Cells | None:
     """Slices of ``grid`` whose cells are the coarse grid's, or None."""
     if grid.shape[0] < coarse.shape[0] or grid.shape[1] < coarse.shape[1]:
         return None
     distance = np.hypot(grid.lat - coarse.lat[0, 0], (grid.lon - coarse.lon[0, 0] + 180.0) % 360.0 - 180.0)
     y, x = np.unravel_index(int(np.argmin(distance)), grid.shape)
-    window = (slice(int(y), int(y) + coarse.shape[0]), slice(int(x), int(x) + coarse.shape[1]))
+    window = (slice(int(y), int(y) + coarse.shape[0]), columns_from(grid, int(x), coarse.shape[1]))
     cut = grid.crop(*window)
-    return window if cut.shape == coarse.shape and same_grid(cut, coarse) else None
+    return (
+        window
+        if cut.shape == coarse.shape and same_grid(cut, coarse, notes=source.notes, names=(source.name, "the training grid"))
+        else None
+    )

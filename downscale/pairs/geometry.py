@@ -13,6 +13,7 @@ from downscale.config.schema import CoarsenTarget, DomainConfig, GridFileTarget,
 from downscale.errors import ConfigError, InputDataError
 from downscale.grid.conservative import conservative_weights
 from downscale.grid.domain import (
+    across_seam,
     box_slices,
     cells_inside,
     coarsen_grid,
@@ -23,7 +24,7 @@ from downscale.grid.domain import (
     require_covered,
     touched_box,
 )
-from downscale.grid.grid import Grid
+from downscale.grid.grid import Grid, take_notes
 from downscale.grid.weights import Weights
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale:
         weights: Weights | None = merged[1]
     else:
         target = _target_grid(upscale.to, gcm, source)
+        if isinstance(upscale.to, GridFileTarget):
+            take_notes(target, f"grid file {upscale.to.grid_file}", notes)
         coarse = target.crop(*_coarse_window(target, source, domain.coarse_box, notes, upscaled=upscaled))
         weights = conservative_weights(source, coarse) if upscaled else None
         if weights is not None:
@@ -115,7 +118,7 @@ def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: l
     if box is not None:
         return box_slices(target, *box)
     coverage = conservative_weights(source, target).coverage
-    window = covered_box(coverage) if upscaled else touched_box(coverage)
+    window = across_seam(covered_box if upscaled else touched_box, coverage, target)
     if target.crop(*window).shape != target.shape:
         ny, nx = target.shape
         what = "the largest rectangle that the RCM covers fully" if upscaled else "the cells that touch the observations"

@@ -12,9 +12,9 @@ import numpy as np
 
 from downscale.cf.open import Source, open_source
 from downscale.config.load import digest
-from downscale.config.schema import ExperimentConfig
+from downscale.config.schema import ExperimentConfig, MissingConfig
 from downscale.errors import InputDataError, Problems
-from downscale.grid.grid import Grid, same_grid
+from downscale.grid.grid import Grid, require_same_grid, same_grid, take_notes
 from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
 from downscale.pairs.geometry import Geometry, resolve_geometry
 from downscale.pairs.scalars import Forcings
@@ -34,7 +34,7 @@ class GroupInputs:
         rcm: the truth upscaled to predictors (perfect pairs), None for observations.
         gcm: the coarse run on the same days (imperfect pairs).
         recipe: what decides the numbers.
-        nan_days: policy.
+        missing: policies.
     """
 
     name: str
@@ -44,7 +44,7 @@ class GroupInputs:
     rcm: CoarseReader | None
     gcm: CoarseReader | None
     recipe: dict[str, Any]
-    nan_days: str
+    missing: MissingConfig
 
     @property
     def sources(self) -> list[Source]:
@@ -145,15 +145,11 @@ def _common_grid(truths: dict[str, Source]) -> Grid:
     for name, source in truths.items():
         for channel, series in source.series.items():
             grid = Grid.from_dataset(series.coordinates)
-            label = f"{name}:{channel} {grid.shape[0]} x {grid.shape[1]}, first cell {grid.lat[0, 0]:.3f} N {grid.lon[0, 0]:.3f} E"
+            take_notes(grid, name, source.notes)
             if reference is None:
-                reference = (label, grid)
-            elif grid.digest not in seen and not same_grid(grid, reference[1]):
-                raise InputDataError(
-                    "fields of the fine sources are on different grids",
-                    where=f"{reference[0]}; {label}",
-                    hint="all rcm and observations sources of an experiment share one grid",
-                )
+                reference = (f"{name}: {channel}", grid)
+            elif grid.digest not in seen:
+                require_same_grid(reference[1], grid, names=(reference[0], f"{name}: {channel}"), notes=source.notes)
             seen.add(grid.digest)
     assert reference is not None, "the config has at least one source of truth"
     return reference[1]
@@ -169,12 +165,12 @@ def _truth_group(cfg: ExperimentConfig, truth: Source, gcm: Source | None, geome
         days = _pair_days(truth, gcm)
         driver = gcm_reader(gcm, geometry.coarse, smooth=cfg.upscale.smooth)
     recipe = _group_recipe(cfg, [truth, *([gcm] if gcm else [])])
-    return GroupInputs(truth.name, truth.calendar, days, truth, reader, driver, recipe, cfg.missing.nan_days)
+    return GroupInputs(truth.name, truth.calendar, days, truth, reader, driver, recipe, cfg.missing)
 
 
 def _lone_group(cfg: ExperimentConfig, gcm: Source, geometry: Geometry) -> GroupInputs:
     reader = gcm_reader(gcm, geometry.coarse, smooth=cfg.upscale.smooth)
-    return GroupInputs(gcm.name, gcm.calendar, gcm.days, None, None, reader, _group_recipe(cfg, [gcm]), cfg.missing.nan_days)
+    return GroupInputs(gcm.name, gcm.calendar, gcm.days, None, None, reader, _group_recipe(cfg, [gcm]), cfg.missing)
 
 
 def _pair_days(rcm: Source, gcm: Source) -> np.ndarray:
@@ -204,7 +200,9 @@ def _static(cfg: ExperimentConfig, truths: dict[str, Source], geometry: Geometry
     name, source = next(iter(truths.items()))
     fields = {}
     for key, (values, coordinates) in source.statics(cfg.static).items():
-        if not same_grid(Grid.from_dataset(coordinates), geometry.rcm):
+        grid = Grid.from_dataset(coordinates)
+        take_notes(grid, f"{name}: {key}", source.notes)
+        if not same_grid(grid, geometry.rcm, notes=source.notes, names=(key, f"the daily fields of {name}")):
             raise InputDataError(
                 f"the fixed field '{key}' is on another grid than the daily fields",
                 where=f"source {name}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
@@ -40,6 +41,8 @@ class Statistics:
         scalar_mean, scalar_std: (K,); season_cos and season_sin keep mean 0 and std 1.
         target_mean, target_std: (V, Y, X), after the pointwise transform; NaN where a cell is never valid.
         n_days: number of training days.
+        missing: (C, H, W), on how many training days a predictor cell has no value; means and standard deviations are of the others.
+        constant: (C,) True where no cell of a channel ever changes, or none has a value.
     """
 
     predictor_mean: np.ndarray
@@ -53,14 +56,32 @@ class Statistics:
     target_mean: np.ndarray
     target_std: np.ndarray
     n_days: int
+    missing: np.ndarray
+    constant: np.ndarray
 
     @property
     def digest(self) -> str:
-        """sha256 over all numbers."""
+        """sha256 over all numbers; what is missing or constant counts where there is any."""
         state = hashlib.sha256()
         for item in fields(self):
-            state.update(np.ascontiguousarray(getattr(self, item.name)).tobytes())
+            values = np.ascontiguousarray(getattr(self, item.name))
+            if item.name not in ("missing", "constant") or values.any():
+                state.update(values.tobytes())
         return state.hexdigest()
+
+    @property
+    def partly(self) -> np.ndarray:
+        """(C,) True where a channel that is not constant lacks values on training days."""
+        return np.asarray(self.missing.any(axis=(1, 2)) & ~self.constant)
+
+    def missing_notes(self, channels: Sequence[str]) -> dict[str, str]:
+        """Channel -> how much of it is missing, where something is."""
+        cells = self.missing[0].size
+        return {
+            channels[i]: f"{np.count_nonzero(self.missing[i])} of {cells} cells missing at times, "
+            f"{self.missing[i].sum() / (cells * self.n_days):.2%} of all values"
+            for i in np.flatnonzero(self.missing.any(axis=(1, 2))).tolist()
+        }
 
 
 class _Moments:
@@ -117,8 +138,9 @@ def compute_statistics(
             target.add(transformed(group.target(index), targets, transforms))
             n_days += len(index)
     predictor_mean, predictor_std = predictor.result()
-    channel_mean = predictor_mean.mean(axis=(1, 2))
-    channel_std = np.sqrt((predictor_std**2 + (predictor_mean - channel_mean[:, None, None]) ** 2).mean(axis=(1, 2)))
+    share = np.asarray(predictor.count) / max(n_days, 1)
+    channel_mean = _pooled(predictor_mean, share)
+    channel_std = np.sqrt(_pooled(predictor_std**2 + (predictor_mean - channel_mean[:, None, None]) ** 2, share))
     moment_mean, moment_std = moment.result()
     scalar_mean, scalar_std = scalar.result()
     season = np.array([name.startswith("season_") for name in scalars], bool)
@@ -135,13 +157,26 @@ def compute_statistics(
         target_mean,
         _floored(target_mean, target_std),
         n_days,
+        np.rint(n_days - np.asarray(predictor.count)).astype(np.int64),
+        ~(predictor_std > _RELATIVE_FLOOR * np.abs(predictor_mean)).any(axis=(1, 2)),
     )
 
 
 def map_moments(maps: np.ndarray) -> np.ndarray:
-    """Spatial mean and std of each map: (time, C, H, W) -> (time, 2C), means first (SCIENCE 1.3)."""
+    """Spatial mean and std of each map over its valid cells: (time, C, H, W) -> (time, 2C), means first (SCIENCE 1.3)."""
     values = maps.astype(np.float64)
+    if np.isnan(values).any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a map without any value has NaN moments
+            return np.concatenate([np.nanmean(values, axis=(2, 3)), np.nanstd(values, axis=(2, 3))], axis=1)
     return np.concatenate([values.mean(axis=(2, 3)), values.std(axis=(2, 3))], axis=1)
+
+
+def _pooled(values: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Mean over cells (C, H, W) -> (C,), each cell by its share of days with a value; NaN for a channel without any."""
+    weighted = np.where(share > 0, values, 0.0) * share
+    with np.errstate(invalid="ignore"):
+        return np.asarray(weighted.sum(axis=(1, 2)) / share.sum(axis=(1, 2)))
 
 
 def transformed(target: np.ndarray, targets: Sequence[str], transforms: Mapping[str, str]) -> np.ndarray:

@@ -19,6 +19,7 @@ from downscale.cf.calendar import decode_days, encode_days
 from downscale.config.schema import SplitConfig
 from downscale.errors import EnvironmentMissingError, InputDataError
 from downscale.grid.grid import Grid
+from downscale.hpc.paths import require_inside
 from downscale.pairs.split import assign
 
 SCHEMA_VERSION = 1
@@ -163,6 +164,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
         raise InputDataError("there is no pair store here", where=str(path), hint="run downscale prepare CONFIG first") from None
     if "schema_version" not in attributes or "groups" not in attributes:
         raise InputDataError("this Zarr is not a pair store", where=str(path), hint="run downscale prepare CONFIG in another workspace")
+    require_inside([*attributes["groups"], *attributes.get("targets", ()), *attributes.get("static", ())], path)
     if attributes["schema_version"] > SCHEMA_VERSION:
         raise EnvironmentMissingError(
             f"the pair store has format {attributes['schema_version']}, this version reads up to {SCHEMA_VERSION}",

@@ -12,12 +12,13 @@ import zarr
 
 from downscale.cf.open import Source
 from downscale.config.load import digest
-from downscale.errors import InputDataError, Stopped
+from downscale.errors import Stopped
 from downscale.hpc.signals import StopFlag
 from downscale.pairs import store as pair_store
-from downscale.pairs.coarse import CoarseReader, read_days
+from downscale.pairs.coarse import read_days
 from downscale.pairs.geometry import Geometry
 from downscale.pairs.inputs import GroupInputs, Inputs
+from downscale.pairs.missing import foretell, judge
 from downscale.variables import Channel, lookup
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def write_group(root: Any, folder: Path, inputs: Inputs, group: GroupInputs, sto
 
     Raises:
         Stopped: the flag is up; the blocks done are kept.
-        InputDataError: a block of the input is rejected.
+        InputDataError: a block of the input is rejected, or predictors lack what the policies do not allow; all such days are listed.
     """
     chunk, block = pair_store.shard_days(max(_array_bytes(inputs, group).values()))
     node = _resumable(root, group)
@@ -58,6 +59,7 @@ def write_group(root: Any, folder: Path, inputs: Inputs, group: GroupInputs, sto
         yield window.stop - window.start
         if stop.set:
             raise Stopped(f"stopped by {stop.name}; what is done is kept", where=str(folder), hint="run the same command again to go on")
+    judge(node, group, inputs.channels, block)
     _finish_group(folder, node, group)
 
 
@@ -115,45 +117,21 @@ def _create_arrays(inputs: Inputs, node: Any, group: GroupInputs, days: tuple[in
 
 def _write_block(inputs: Inputs, node: Any, group: GroupInputs, window: slice) -> None:
     days, geometry = group.days[window], inputs.geometry
-    usable = np.ones(len(days), bool)
     for label, reader in (("rcmu", group.rcm), ("gcm", group.gcm)):
         if reader is None:
             continue
         maps = reader.read(inputs.channels, days, geometry.coarse.shape)
-        usable &= _finite_days(maps, days, inputs.channels, reader, group.nan_days)
+        foretell(maps, days, inputs.channels, reader, group.missing)
         node[f"predictors_{label}"][window] = maps
         node[f"surface_{label}"][window] = reader.read(inputs.targets, days, geometry.coarse.shape)
     if group.truth is not None:
         for target in inputs.targets:
             node[f"target_{target.name}"][window] = _fine_fields(group.truth, target, days, geometry)
-    node["usable"][window] = usable
 
 
 def _fine_fields(source: Source, target: Channel, days: np.ndarray, geometry: Geometry) -> np.ndarray:
     fields = read_days(source.series[target.name], days)
     return fields[:, geometry.window[0], geometry.window[1]]
-
-
-def _finite_days(maps: np.ndarray, days: np.ndarray, channels: list[Channel], reader: CoarseReader, policy: str) -> np.ndarray:
-    """True where every predictor of the day is there (N02)."""
-    bad = ~np.isfinite(maps).all(axis=(2, 3))
-    if not bad.any():
-        return np.ones(len(days), bool)
-    findings = [
-        f"{channel.name}: {bad[:, i].sum()} day(s), first {days[np.argmax(bad[:, i])]}"
-        for i, channel in enumerate(channels)
-        if bad[:, i].any()
-    ]
-    if policy == "error":
-        raise InputDataError(
-            f"predictors of source '{reader.source.name}' have missing values",
-            where=f"{days[0]} to {days[-1]}",
-            hint="set missing.nan_days: drop to leave such days out",
-            findings=findings,
-        )
-    reader.source.notes.append(f"{reader.source.name}: days left out for missing values: {', '.join(map(str, days[bad.any(axis=1)]))}")
-    log.warning("%s", reader.source.notes[-1])
-    return ~bad.any(axis=1)
 
 
 def _finish_group(folder: Path, node: Any, group: GroupInputs) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from downscale.config.schema import ExperimentConfig
+from downscale.errors import OutputExistsError
 from downscale.report import curves, maps, panels, tables
 from downscale.report.figure import Picture, styled
 from downscale.report.findings import CaseFacts, Findings, read_findings
@@ -46,11 +47,17 @@ def make_report(cfg: ExperimentConfig, progress: ProgressCallback | None = None)
 
     Raises:
         InputDataError: there are no scores.
+        OutputExistsError: a link stands in the way.
     """
     workspace = cfg.workspace_path()
     findings = read_findings(workspace / "scores")
     folder = workspace / FOLDER
     partial = folder.with_name(f"{FOLDER}.partial")
+    for one in (folder, partial):
+        if one.is_symlink():
+            raise OutputExistsError(
+                "a symbolic link stands where the report is written", where=f"{one} -> {one.readlink()}", hint="remove it"
+            )
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "data").mkdir(parents=True)
     try:

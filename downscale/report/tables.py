@@ -128,7 +128,7 @@ def runs_table(findings: Findings) -> Table:
             )
         )
     return Table(
-        "Runs: perfect means RCMu (upscaled RCM) predictors, imperfect the own fields of the driving GCM, or of the reanalysis beside observations",
+        "Runs: perfect means RCMu (upscaled RCM) predictors, imperfect the driving GCM's own fields, or a reanalysis",
         ("role", "model", "training", "learned from", "applied to"),
         tuple(rows),
     )

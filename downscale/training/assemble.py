@@ -49,8 +49,15 @@ def _say_cpu() -> None:
     log.info("no GPU: running on the CPU, %d thread(s)", torch.get_num_threads())
 
 
-def model_spec(cfg: ExperimentConfig, store: PairStore, model: dict[str, Any]) -> dict[str, Any]:
-    """The plain data from which registry.build makes the emulator; also what model.json holds."""
+def model_spec(cfg: ExperimentConfig, store: PairStore, model: dict[str, Any], statistics: Statistics | None = None) -> dict[str, Any]:
+    """The plain data from which registry.build makes the emulator; also what model.json holds.
+
+    Args:
+        cfg: the experiment.
+        store: the pairs.
+        model: name and options of the network or baseline.
+        statistics: of the training days: channels that lack values there get a mask, constant ones are dropped (see check_channels).
+    """
     decoder_fields = model["name"] == "resunet" and model["static"] is not False
     channels = [channel.name for channel in cfg.channels()]
     if channels != list(store.channels) or [target.name for target in cfg.targets] != list(store.targets):
@@ -73,7 +80,49 @@ def model_spec(cfg: ExperimentConfig, store: PairStore, model: dict[str, Any]) -
         "units": {channel.name: lookup(channel.variable).units for channel in cfg.channels()}
         | {name: lookup(name).units for name in store.targets},
         "levels_hpa": {channel.name: channel.level_hpa for channel in cfg.channels() if channel.level_hpa},
+        **(_holes(cfg, channels, statistics) if statistics is not None else {}),
     }
+
+
+def _holes(cfg: ExperimentConfig, channels: Sequence[str], statistics: Statistics) -> dict[str, list[str]]:
+    """``masked`` and ``dropped`` channels, each key only where there are any: a run on whole data is described as ever."""
+    found = {
+        "masked": statistics.partly if cfg.missing.below_ground == "mask" else np.zeros(len(channels), bool),
+        "dropped": statistics.constant,
+    }
+    return {key: [name for name, one in zip(channels, which, strict=True) if one] for key, which in found.items() if which.any()}
+
+
+def check_channels(cfg: ExperimentConfig, store: PairStore, statistics: Statistics, days: str) -> None:
+    """Judge predictors that say nothing on the training days: constant ones, and ones without any value.
+
+    Args:
+        cfg: its ``missing.constant_channels`` decides.
+        store: the pairs.
+        statistics: of the training days.
+        days: which days those are, in words.
+
+    Raises:
+        InputDataError: there are such channels, and the policy is "error".
+    """
+    for name, note in statistics.missing_notes(store.channels).items():
+        log.info("predictor %s: %s", name, note)
+    findings = [
+        f"{name}: {'no value' if np.isnan(statistics.predictor_mean[i]).all() else 'every cell constant'}"
+        for i, name in enumerate(store.channels)
+        if statistics.constant[i]
+    ]
+    if not findings:
+        return
+    if cfg.missing.constant_channels == "error":
+        raise InputDataError(
+            f"{len(findings)} predictor(s) never change on the training days",
+            where=days,
+            hint="mend the files or take them out of predictors; missing.constant_channels: drop feeds zeros in their place",
+            findings=findings,
+        )
+    for finding in findings:
+        log.warning("predictor %s on %s: fed as zeros", finding, days)
 
 
 def new_emulator(spec: dict[str, Any], store: PairStore, statistics: Statistics) -> Emulator:
@@ -89,11 +138,11 @@ def load_statistics(emulator: Emulator, statistics: Statistics) -> None:
     """Copy training statistics into the buffers of an emulator.
 
     Raises:
-        InputDataError: a predictor cell has no valid training day.
+        InputDataError: a cell of a predictor without mask has no valid training day.
     """
-    channels = emulator.spec["channels"]
+    channels, known = emulator.spec["channels"], {*emulator.spec.get("masked", ()), *emulator.spec.get("dropped", ())}
     for name, mean in zip(channels, statistics.predictor_mean, strict=True):
-        if not np.isfinite(mean).all():
+        if name not in known and not np.isfinite(mean).all():
             raise InputDataError(
                 f"predictor {name} has {int((~np.isfinite(mean)).sum())} coarse cell(s) without any training day",
                 hint="choose a smaller domain.coarse_box, or check the predictor's files",
@@ -109,13 +158,19 @@ def load_statistics(emulator: Emulator, statistics: Statistics) -> None:
 
 def _load_inputs(transform: InputTransform, statistics: Statistics) -> None:
     columns = (slice(None), None, None)
+    whole = np.isfinite(statistics.predictor_mean)
     mean, std = {
-        "gridpoint": (statistics.predictor_mean, statistics.predictor_std),
+        "gridpoint": (
+            np.where(whole, statistics.predictor_mean, statistics.channel_mean[columns]),
+            np.where(whole, statistics.predictor_std, statistics.channel_std[columns]),
+        ),
         "channel": (statistics.channel_mean[columns], statistics.channel_std[columns]),
         "map": (statistics.moment_mean, statistics.moment_std),
     }[transform.mode]
-    _copy(transform.mean, mean)
-    _copy(transform.std, std)
+    channels = len(statistics.constant)
+    gone = np.isin(np.arange(len(mean)) % channels, transform.dropped).reshape(-1, *[1] * (mean.ndim - 1))
+    _copy(transform.mean, np.where(gone, 0.0, mean))
+    _copy(transform.std, np.where(gone, 1.0, std))
     _copy(transform.scalar_mean, statistics.scalar_mean)
     _copy(transform.scalar_std, statistics.scalar_std)
 
@@ -124,9 +179,11 @@ def statistics_summary(spec: dict[str, Any], statistics: Statistics) -> dict[str
     """The small part of the statistics for normaliser.json; the maps are in model.safetensors."""
 
     def named(names: Sequence[str], mean: np.ndarray, std: np.ndarray) -> dict[str, dict[str, float]]:
-        return {name: {"mean": float(m), "std": float(s)} for name, m, s in zip(names, mean, std, strict=True)}
+        rows = zip(names, np.nan_to_num(mean), np.nan_to_num(std, nan=1.0), strict=True)
+        return {name: {"mean": float(m), "std": float(s)} for name, m, s in rows}
 
     channels = spec["channels"]
+    missing = statistics.missing_notes(channels)
     return {
         "predictors": spec["normalise"],
         "targets": spec["transforms"],
@@ -136,6 +193,7 @@ def statistics_summary(spec: dict[str, Any], statistics: Statistics) -> dict[str
         "map_means": named(channels, statistics.moment_mean[: len(channels)], statistics.moment_std[: len(channels)]),
         "map_stds": named(channels, statistics.moment_mean[len(channels) :], statistics.moment_std[len(channels) :]),
         "scalars": named(spec["scalars"], statistics.scalar_mean, statistics.scalar_std),
+        **({"missing": missing} if missing else {}),
     }
 
 

@@ -26,7 +26,7 @@ from downscale.training.folder import log_to, standing, write_start
 from downscale.training.plan import pairs_facts, tag
 from downscale.training.ridge import Days, fit_climatology, fit_ridge
 from downscale.training.run import load_run, write_run
-from downscale.training.samples import Portion, split_portions, stream_samples
+from downscale.training.samples import Holes, Portion, split_portions, stream_samples, whole_portions
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,10 @@ class Ground:
 
     @classmethod
     def of(cls, cfg: ExperimentConfig, store: PairStore, statistics: Statistics) -> Ground:
-        """The ground of ``train.on``."""
+        """The ground of ``train.on``; validation days that the models cannot read are left out where the policy allows it."""
         train, validation = (split_portions(store, cfg.train.on, split) for split in ("train", "validation"))
-        return cls(cfg, store, train, validation, statistics)
+        holes = Holes.of(model_spec(cfg, store, {"name": "ridge"}, statistics))
+        return cls(cfg, store, train, whole_portions(validation, holes, policy=cfg.missing.nan_days), statistics)
 
     def card(self, *, mode: str, role: str, trained_on: Sequence[str], recipe: dict[str, Any]) -> dict[str, Any]:
         """The part of model.json that says where the run comes from."""
@@ -106,7 +107,7 @@ def train_baseline(ground: Ground, name: str, *, overwrite: bool = False, force_
     with folder_lock(path, force=force_unlock):
         write_start(path, dump_yaml(ground.cfg), recipe, torch.device("cpu"))
         with log_to(path):
-            spec = model_spec(ground.cfg, ground.store, {"name": name})
+            spec = model_spec(ground.cfg, ground.store, {"name": name}, ground.statistics)
             emulator = new_emulator(spec, ground.store, ground.statistics)
             notes: dict[str, Any] = {}
             if isinstance(emulator.net, Climatology):
@@ -135,7 +136,7 @@ def fit_backbone(ground: Ground, emulator: Emulator, ridge: Ridge) -> dict[str, 
 
 def _days(emulator: Emulator, portions: Sequence[Portion]) -> Days:
     def stream() -> Iterator[tuple[Inputs, Tensor]]:
-        for inputs, target in stream_samples(portions):
+        for inputs, target in stream_samples(portions, Holes.of(emulator.spec)):
             yield inputs, emulator.target(target)
 
     return stream

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from downscale.errors import InputDataError
+from downscale.hpc.paths import refuse_links
 
 log = logging.getLogger(__name__)
 _SLOTS = ("a", "b")
@@ -66,7 +67,7 @@ class CheckpointFolder:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Write a safetensors file under its final name only when it is whole on disk; its sha256."""
-    temporary = path.with_name(f"{path.name}.partial")
+    temporary = _temporary(path)
     temporary.touch()
     mode = temporary.stat().st_mode  # what the umask gives; save_file lets nobody else read
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
@@ -83,7 +84,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text under its final name only when it is whole on disk."""
-    temporary = path.with_name(f"{path.name}.partial")
+    temporary = _temporary(path)
     temporary.write_text(text)
     _publish(temporary, path)
 
@@ -92,6 +93,13 @@ def sha256(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _temporary(path: Path) -> Path:
+    temporary = path.with_name(f"{path.name}.partial")
+    for one in (path.parent, path, temporary):
+        refuse_links(one)
+    return temporary
 
 
 def _publish(temporary: Path, path: Path) -> None:

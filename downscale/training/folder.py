@@ -17,6 +17,7 @@ import torch
 from downscale import __version__
 from downscale.config.load import differences
 from downscale.errors import OutputExistsError
+from downscale.hpc.paths import refuse_links, refuse_links_inside
 from downscale.training.checkpoint import write_json, write_text
 from downscale.training.run import CARD, DONE
 
@@ -29,8 +30,9 @@ def standing(path: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> Stand
     """What is to be done in a run folder; with ``overwrite`` an existing run is removed.
 
     Raises:
-        OutputExistsError: a run of another recipe (the differences are listed), or something that is not a run.
+        OutputExistsError: a run of another recipe (the differences are listed), something that is not a run, or a link.
     """
+    refuse_links(path, below=path.parent.parent)
     content = [entry.name for entry in path.iterdir() if entry.name != ".lock"] if path.is_dir() and not path.is_symlink() else []
     if not content and not path.is_symlink() and (path.is_dir() or not path.exists()):
         return "fresh"
@@ -41,6 +43,7 @@ def standing(path: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> Stand
     if overwrite:
         shutil.rmtree(path)
         return "fresh"
+    refuse_links_inside(path)
     changed = differences(_recipe_of(path), json.loads(json.dumps(recipe)))
     if changed:
         raise OutputExistsError(

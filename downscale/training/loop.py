@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from downscale.errors import InputDataError, Stopped
+from downscale.errors import Stopped
 from downscale.hpc.signals import StopFlag
 from downscale.models.emulator import Emulator
+from downscale.models.inputs import Inputs
+from downscale.training import watch
 from downscale.training.losses import combine, totals
 from downscale.training.samples import Samples
 from downscale.training.state import State
@@ -26,7 +28,8 @@ Save = Callable[[State, bool], None]
 def fit(state: State, train: Samples, validation: Samples, *, stop: StopFlag, save: Save, epoch_end: EpochEnd) -> None:
     """Train until the epochs are over or validation no longer improves; leaves the best weights in ``state.emulator``.
 
-    Going on from a saved state gives, on the CPU, the same bits as a run that was never interrupted.
+    Going on from a saved state gives, on the CPU, the same bits as a run that was never interrupted. A step whose loss or gradient is
+    not finite changes nothing and is told; a validation loss that explodes ends the training.
 
     Args:
         state: fresh or restored.
@@ -37,12 +40,13 @@ def fit(state: State, train: Samples, validation: Samples, *, stop: StopFlag, sa
 
     Raises:
         Stopped: the flag rose; the state is saved.
-        InputDataError: the loss or the gradient of a batch is not finite; its days are listed.
+        InputDataError, DownscaleError: three steps in a row are not finite, by the data or by the training; their days are listed. What
+            ``save`` wrote before stays.
     """
     emulator, settings = state.emulator, state.settings
     if state.epoch == 0 and not state.history:
         _validate(state, validation, epoch_end, seconds=0.0)
-    while state.epoch < settings.epochs and state.bad_epochs < settings.patience:
+    while state.epoch < settings.epochs and state.bad_epochs < settings.patience and not watch.exploded(state.history, settings.balance):
         started, batches = time.monotonic(), state.batches(len(train))
         emulator.train()
         for index in batches[state.step :]:
@@ -59,26 +63,33 @@ def fit(state: State, train: Samples, validation: Samples, *, stop: StopFlag, sa
     emulator.eval()
 
 
-def _step(state: State, train: Samples, index: Tensor) -> float:
-    """One optimiser step; the loss of the batch in front of it, without the pull of L2-SP."""
+def _step(state: State, train: Samples, index: Tensor) -> float | None:
+    """One optimiser step; the loss of the batch in front of it, without the pull of L2-SP, or None for a step that was left out."""
     device = state.emulator.device
     inputs, truth = train.inputs[index].to(device), train.target[index].to(device)
+    running = state.running_copy()
     parts = totals(state.settings.loss, state.emulator.transformed(inputs), state.emulator.target(truth))
     loss = combine(*parts, state.settings.balance)
     state.optimiser.zero_grad(set_to_none=True)
     (loss + state.anchor_penalty()).backward()
     norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), state.settings.clip)
     if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-        days = [train.labels[i] for i in index.tolist()]
-        raise InputDataError(
-            f"the loss of a batch is not finite (loss {float(loss.detach()):g}, gradient {float(norm):g}) in epoch {state.epoch + 1}",
-            where=f"days {', '.join(days[:3])} ...",
-            hint="look at these days in the pairs; if the data are sound, lower train.learning_rate",
-            findings=days,
-        )
+        state.put_back(running)
+        state.optimiser.zero_grad(set_to_none=True)
+        _left_out(state, [train.labels[i] for i in index.tolist()], (inputs, truth), float(loss.detach()), float(norm))
+        return None
     state.optimiser.step()
     state.update_average()
     return float(loss.detach())
+
+
+def _left_out(state: State, days: list[str], batch: tuple[Inputs, Tensor], loss: float, norm: float) -> None:
+    """Count and tell a bad step; raise at the third in a row."""
+    state.bad_days += days
+    state.bad_data += watch.absurd_days(state.emulator, *batch, days)
+    watch.bad_step(state.epoch + 1, state.bad_steps + 1, days, loss, norm)
+    if state.bad_steps + 1 >= watch.BAD_STEPS:
+        raise watch.too_many_bad_steps(state.epoch + 1, state.bad_days, data=state.bad_data)
 
 
 def _validate(state: State, validation: Samples, epoch_end: EpochEnd, *, seconds: float) -> None:

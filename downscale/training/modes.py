@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ from downscale.models.registry import build
 from downscale.pairs.build import STORE_NAME
 from downscale.pairs.normalise import Statistics, compute_statistics
 from downscale.pairs.store import PairStore
-from downscale.training.assemble import new_emulator, resolve_device, statistics_summary
+from downscale.training.assemble import check_channels, model_spec, new_emulator, resolve_device, statistics_summary
 from downscale.training.baselines import Ground, fit_backbone, run_card, train_baseline
 from downscale.training.checkpoint import CheckpointFolder, write_tensors
 from downscale.training.folder import clear_state, log_to, standing, write_metrics, write_start
 from downscale.training.loop import fit
 from downscale.training.plan import Plan, plan_adaptation, plan_pretrain
 from downscale.training.run import find_run, load_run, write_run
-from downscale.training.samples import Samples, load_samples
+from downscale.training.samples import Holes, Samples, load_samples
 from downscale.training.state import State
+from downscale.training.watch import constant_targets, verdict
 
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
@@ -81,24 +83,25 @@ def train_run(
     store = PairStore.open(cfg.workspace_path() / STORE_NAME, cfg.split)
     where = resolve_device(device)
     plan = _plan(cfg, store, mode=mode, source_run=source_run, shots=shots, seed=seed, name=name)
-    days = {"training days": sum(len(p.index) for p in plan.train), "validation days": sum(len(p.index) for p in plan.validation)}
     if dry_run:
         parameters = sum(value.numel() for value in build(plan.spec).parameters())
-        return {"artefact": None, "would write": str(plan.path), "parameters": parameters, "device": str(where), **days}
+        return {"artefact": None, "would write": str(plan.path), "parameters": parameters, "device": str(where), **plan.days}
     ground: Ground | None = None
     lines = []
     if mode == "pretrain":
-        ground = Ground.of(cfg, store, _statistics(cfg, store))
+        ground = Ground.of(cfg, store, _statistics(cfg, store, plan))
+        spec = model_spec(cfg, store, plan.spec["model"], ground.statistics)
+        plan = replace(plan, spec=spec, validation=list(ground.validation))
         lines = [train_baseline(ground, baseline, overwrite=overwrite, force_unlock=force_unlock) for baseline in cfg.train.baselines]
     state = standing(plan.path, plan.recipe, overwrite=overwrite)
     if state == "complete":
         log.info("%s is complete and has this recipe: nothing to do", plan.path)
-        return {"artefact": plan.path, "unchanged": "the run is complete and has this recipe", "baselines": lines, **days}
+        return {"artefact": plan.path, "unchanged": "the run is complete and has this recipe", "baselines": lines, **plan.days}
     with folder_lock(plan.path, force=force_unlock):
         write_start(plan.path, dump_yaml(cfg), plan.recipe, where)
         with log_to(plan.path):
             summary = _train(cfg, store, plan, ground, device=where, progress=progress)
-    return {"artefact": plan.path, **summary, "baselines": lines, **days}
+    return {"artefact": plan.path, **summary, "baselines": lines, **plan.days}
 
 
 def _plan(
@@ -125,9 +128,12 @@ def _plan(
     return plan_adaptation(cfg, store, source, mode=mode, shots=shots, seed=seed, name=name)
 
 
-def _statistics(cfg: ExperimentConfig, store: PairStore) -> Statistics:
+def _statistics(cfg: ExperimentConfig, store: PairStore, plan: Plan) -> Statistics:
     groups = [(store.group(case.partition("/")[0]), case.partition("/")[2]) for case in cfg.train.on]
-    return compute_statistics(groups, dict(cfg.normalise.targets), store.targets, store.scalars)
+    statistics = compute_statistics(groups, dict(cfg.normalise.targets), store.targets, store.scalars)
+    spans = [f"{portion.days[0]} to {portion.days[-1]} of {portion.name}" for portion in plan.train]
+    check_channels(cfg, store, statistics, f"{statistics.n_days} training days, {'; '.join(spans)}")
+    return statistics
 
 
 def _train(
@@ -135,7 +141,8 @@ def _train(
 ) -> dict[str, Any]:
     torch.manual_seed(plan.settings.seed)
     emulator = _start(plan, store, ground)
-    train, validation = (_on_device(load_samples(portions), device) for portions in (plan.train, plan.validation))
+    holes = Holes.of(plan.spec)
+    train, validation = (_on_device(load_samples(portions, holes), device) for portions in (plan.train, plan.validation))
     state = State(emulator.to(device), plan.settings)
     folder = CheckpointFolder(plan.path / "state")
     checkpoint = folder.load()
@@ -145,10 +152,23 @@ def _train(
     log.info("%s: %d training days, %d validation days, on %s", plan.path.name, len(train), len(validation), device)
     _loop(plan, state, folder, (train, validation), progress)
     best = state.history[state.best_epoch]
+    warnings = _warnings(state, validation)
     _publish(cfg, store, plan, ground, emulator, best)
     scores = ", ".join(f"{key.removeprefix('rmse_')} {value:.4g}" for key, value in best.items() if key.startswith("rmse_"))
     log.info("best epoch %d of %d, validation RMSE: %s", state.best_epoch, state.epoch, scores)
-    return {"epochs": state.epoch, "best epoch": state.best_epoch, "validation RMSE": scores}
+    told = {"warnings": warnings} if warnings else {}
+    return {"epochs": state.epoch, "best epoch": state.best_epoch, "validation RMSE": scores, **told}
+
+
+def _warnings(state: State, validation: Samples) -> list[str]:
+    """What speaks against the finished run, logged."""
+    found = verdict(state.history, state.best_epoch, state.settings.balance)
+    dead = constant_targets(state.emulator, validation)
+    if dead:
+        found.append(f"{', '.join(dead)} is estimated the same on every validation day: evaluate will refuse the predictions")
+    for warning in found:
+        log.warning("%s", warning)
+    return found
 
 
 def _loop(plan: Plan, state: State, folder: CheckpointFolder, samples: tuple[Samples, Samples], progress: ProgressCallback | None) -> None:

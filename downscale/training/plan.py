@@ -14,7 +14,7 @@ from downscale.errors import ConfigError, InputDataError
 from downscale.pairs.store import PairStore
 from downscale.training.assemble import model_spec
 from downscale.training.run import Run, same_weights_space
-from downscale.training.samples import Portion, split_portions
+from downscale.training.samples import Holes, Portion, split_portions, whole_portions
 from downscale.training.shots import choose_years, shot_index
 from downscale.training.state import Settings
 
@@ -44,6 +44,12 @@ class Plan:
     settings: Settings
     recipe: dict[str, Any]
     source: Run | None = None
+
+    @property
+    def days(self) -> dict[str, int]:
+        """Numbers of days for the summary."""
+        portions = {"training days": self.train, "validation days": self.validation}
+        return {name: sum(len(portion.index) for portion in some) for name, some in portions.items()}
 
     @property
     def on(self) -> list[str]:
@@ -95,6 +101,8 @@ def plan_adaptation(
         suffix = f"-{wanted}y"
     else:
         validation = split_portions(store, section.on, "validation")
+    holes = Holes.of(source.spec)
+    train, validation = (whole_portions(portions, holes, policy=cfg.missing.nan_days) for portions in (train, validation))
     path = _path(cfg, name, f"{source.path.name}-{mode}-{tag(section.on)}{suffix}{_seed_tag(cfg, seed)}")
     return Plan(path, mode, source.spec, train, validation, settings, recipe, source)
 

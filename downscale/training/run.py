@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from downscale.models.emulator import Emulator
 from downscale.models.registry import build
 from downscale.training.assemble import resolve_device
 from downscale.training.checkpoint import sha256, write_json, write_tensors
-from downscale.variables import Channel
+from downscale.variables import TABLE, Channel
 
 SCHEMA_VERSION = 1
 WEIGHTS, CARD, GRIDS, DONE = "model.safetensors", "model.json", "grids.nc", "DONE"
@@ -149,6 +150,7 @@ def load_run(path: Path, *, device: str = "auto") -> Run:
     card = read_card(path)
     try:
         spec = card["spec"]
+        _require_variables(spec, path)
         emulator = build(spec)
         load_weights(emulator, path / WEIGHTS)
         coarse, fine = (Grid.from_dataset(_open_group(path / GRIDS, name)) for name in ("coarse", "fine"))
@@ -161,6 +163,17 @@ def load_run(path: Path, *, device: str = "auto") -> Run:
     where = resolve_device(device)
     emulator.to(where).eval()
     return Run(path, spec, emulator, coarse, fine, card, where)
+
+
+def _require_variables(spec: Mapping[str, Any], path: Path) -> None:
+    """Targets become file names: only those of the variable table."""
+    unknown = [name for name in spec["targets"] if name not in TABLE]
+    if unknown:
+        raise InputDataError(
+            f"the run's targets are not in the variable table: {', '.join(map(repr, unknown[:3]))}",
+            where=str(path / CARD),
+            hint="copy the run folder again, or update downscale-rcm",
+        )
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -232,7 +245,7 @@ def find_run(workspace: Path, run: str | Path) -> Path:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(run)) and inside.is_dir():
         return inside
     if Path(run).is_dir():
-        return Path(run)
+        return Path(os.path.abspath(run))  # noqa: PTH100 - a name of its own for '..', without following links
     raise InputDataError(
         f"there is no run '{run}'",
         where=f"runs here: {', '.join(path.name for path in list_runs(workspace)) or 'none'}",

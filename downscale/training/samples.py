@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from downscale.errors import DownscaleError, InputDataError
 from downscale.grid.interpolate import bilinear_weights
 from downscale.models.inputs import Inputs
+from downscale.models.registry import channel_positions
 from downscale.pairs.store import PairGroup, PairStore
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,32 @@ class Portion:
     def days(self) -> np.ndarray:
         """The days, yyyymmdd."""
         return np.asarray(self.group.days)[self.index]
+
+
+@dataclass(frozen=True)
+class Holes:
+    """Where predictors may lack values: positions of channels with a mask, and of channels that are not read at all."""
+
+    masked: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Holes:
+        """As a model's spec says."""
+        return cls(*(tuple(channel_positions(dict(spec), key)) for key in ("masked", "dropped")))
+
+    def whole(self, predictors: np.ndarray) -> np.ndarray:
+        """(day,) True where a model can read the day's maps (day, channel, y, x).
+
+        A masked map may lack cells but not all of them, a dropped one may lack all, any other none.
+        """
+        finite = np.isfinite(predictors)
+        result = np.ones(len(predictors), bool)
+        for channel in range(predictors.shape[1]):
+            if channel not in self.dropped:
+                cells = finite[:, channel]
+                result &= cells.any(axis=(1, 2)) if channel in self.masked else cells.all(axis=(1, 2))
+        return result
 
 
 @dataclass(frozen=True)
@@ -95,12 +123,36 @@ def split_portions(store: PairStore, on: Sequence[str], split: str) -> list[Port
     return kept
 
 
-def load_samples(portions: Sequence[Portion]) -> Samples:
+def whole_portions(portions: Sequence[Portion], holes: Holes, *, policy: str) -> list[Portion]:
+    """The portions without the days that a model cannot read, where ``policy`` is "drop"; as they are where it is "error".
+
+    Days with missing predictors are not in the splits as a rule. What is left are levels under the orography in channels for which the
+    model has no mask, because none of its training days lacked them.
+    """
+    if policy != "drop":
+        return list(portions)
+    kept = []
+    for portion in portions:
+        if portion.group.attributes.get("missing"):
+            parts = [holes.whole(portion.group.predictors(portion.kind, part)) for _, part in _blocks([portion])]
+            whole = np.concatenate(parts) if parts else np.ones(0, bool)
+            if not whole.all():
+                days = ", ".join(map(str, portion.days[~whole].tolist()))
+                log.warning("%s: %d day(s) left out, the run has no mask for what they lack: %s", portion.name, int((~whole).sum()), days)
+                portion = Portion(portion.group, portion.kind, portion.index[whole])
+        if len(portion.index):
+            kept.append(portion)
+    if not kept:
+        raise InputDataError("no day of the pairs can be read by the run", hint="pretrain on pairs that lack the same levels")
+    return kept
+
+
+def load_samples(portions: Sequence[Portion], holes: Holes = Holes()) -> Samples:
     """Read the days of all portions into memory, one after the other.
 
     Raises:
         DownscaleError: they do not fit into memory.
-        InputDataError: a predictor is NaN.
+        InputDataError: a predictor is NaN where ``holes`` does not allow it.
     """
     first = portions[0].group
     one = (
@@ -114,34 +166,35 @@ def load_samples(portions: Sequence[Portion]) -> Samples:
     start = 0
     for portion, index in _blocks(portions):
         window = slice(start, start + len(index))
-        predictors[window], scalars[window], target[window] = read_days(portion, index)
+        predictors[window], scalars[window], target[window] = read_days(portion, index, holes)
         start += len(index)
     labels = [f"{day} ({portion.name})" for portion in portions for day in portion.days.tolist()]
     return Samples(_inputs(predictors, scalars, target.shape[1]), torch.from_numpy(target), labels)
 
 
-def stream_samples(portions: Sequence[Portion]) -> Iterator[tuple[Inputs, Tensor]]:
+def stream_samples(portions: Sequence[Portion], holes: Holes = Holes()) -> Iterator[tuple[Inputs, Tensor]]:
     """The same days in blocks of at most 256: inputs and targets."""
     for portion, index in _blocks(portions):
-        predictors, scalars, target = read_days(portion, index)
+        predictors, scalars, target = read_days(portion, index, holes)
         yield _inputs(predictors, scalars, target.shape[1]), torch.from_numpy(target)
 
 
-def read_days(portion: Portion, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_days(portion: Portion, index: np.ndarray, holes: Holes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predictors, scalars and target of some days of a portion's group, float32.
 
     Raises:
-        InputDataError: a predictor or scalar is NaN; its days are listed.
+        InputDataError: a predictor is NaN where ``holes`` does not allow it, or a scalar is; the days are listed.
     """
     group = portion.group
     predictors, scalars = group.predictors(portion.kind, index), group.scalars(index)
-    whole = np.isfinite(predictors).all(axis=(1, 2, 3)) & np.isfinite(scalars).all(axis=1)
+    whole = holes.whole(predictors) & np.isfinite(scalars).all(axis=1)
     if not whole.all():
         bad = np.asarray(group.days)[index][~whole]
         raise InputDataError(
             f"{len(bad)} training or validation day(s) of {portion.name} have NaN predictors",
-            hint="set missing.nan_days: drop and run downscale prepare again",
-            findings=[str(day) for day in bad[:20]],
+            where=f"{portion.name}, first {bad[0]}",
+            hint="set missing.nan_days: drop and prepare again; for levels under the orography, pretrain with missing.below_ground: mask",
+            findings=[str(day) for day in bad.tolist()],
         )
     return predictors, scalars, group.target(index)
 

@@ -49,6 +49,7 @@ class State:
         bad_epochs: epochs since the best validation loss; ``plateau_epochs`` since the learning rate changed.
         best_loss, best_epoch: of the weights kept.
         loss_sum, samples_seen: running mean of the training loss.
+        bad_steps, bad_days, bad_data: steps left out one after the other just now, their days, and those of them with absurd numbers.
         history: a row of metrics per epoch.
     """
 
@@ -65,10 +66,14 @@ class State:
     best_epoch: int = 0
     loss_sum: float = 0.0
     samples_seen: int = 0
+    bad_steps: int = 0
+    bad_days: list[str] = field(default_factory=list)
+    bad_data: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.parameters = dict(self.emulator.named_parameters())
+        self.running = [value for name, value in moving(self.emulator).items() if name not in self.parameters]
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
@@ -96,9 +101,23 @@ class State:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
-    def count(self, loss: float, days: int) -> None:
-        """A step is done: its loss enters the epoch's mean."""
-        self.loss_sum, self.samples_seen, self.step = self.loss_sum + loss * days, self.samples_seen + days, self.step + 1
+    def count(self, loss: float | None, days: int) -> None:
+        """A step is done: its loss enters the epoch's mean; None: it was left out."""
+        self.step += 1
+        if loss is None:
+            self.bad_steps += 1
+            return
+        self.loss_sum, self.samples_seen = self.loss_sum + loss * days, self.samples_seen + days
+        self.bad_steps, self.bad_days, self.bad_data = 0, [], []
+
+    def running_copy(self) -> list[Tensor]:
+        """Batch norm's running statistics, which a forward pass changes."""
+        return [value.clone() for value in self.running]
+
+    def put_back(self, values: list[Tensor]) -> None:
+        """Undo what a forward pass did to them."""
+        for value, before in zip(self.running, values, strict=True):
+            value.copy_(before)
 
     def anchor_penalty(self) -> Tensor | float:
         """l2_sp / 2 * |w - w0|^2 (L2-SP, Li et al. 2018, https://proceedings.mlr.press/v80/li18a.html)."""
@@ -160,7 +179,7 @@ class State:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on exactly where a checkpoint was taken."""
         for name in _COUNTERS:
-            setattr(self, name, checkpoint.facts[name])
+            setattr(self, name, checkpoint.facts.get(name, getattr(self, name)))
         parts: dict[str, dict[str, Tensor]] = {}
         for name, value in checkpoint.tensors.items():
             kind, _, rest = name.partition(".")
@@ -189,7 +208,7 @@ class State:
 
 _BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 _COUNTERS = ("epoch", "step", "steps_done", "bad_epochs", "plateau_epochs", "rate_scale", "learning_rate", "best_loss", "best_epoch",
-             "loss_sum", "samples_seen", "history")  # fmt: skip
+             "loss_sum", "samples_seen", "bad_steps", "bad_days", "bad_data", "history")  # fmt: skip
 
 
 def moving(emulator: Emulator) -> dict[str, Tensor]:

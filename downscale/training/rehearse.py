@@ -1,0 +1,234 @@
+"""Everything that a long job would do, done once on a few days: what is wrong comes out before the queue, with what the job will take."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from downscale.cf.calendar import iso
+from downscale.config.load import differences
+from downscale.config.schema import ExperimentConfig
+from downscale.errors import ConfigError, InputDataError, Problems
+from downscale.models.emulator import Emulator
+from downscale.models.inputs import Inputs as Batch
+from downscale.pairs.build import STORE_NAME
+from downscale.pairs.inputs import Inputs, open_inputs
+from downscale.pairs.normalise import compute_statistics
+from downscale.pairs.sample import Sample, read_sample, sample_store, strange_pairs
+from downscale.pairs.split import SPLITS, assign, check_not_empty
+from downscale.pairs.store import PairStore, read_attributes
+from downscale.pairs.write import day_bytes
+from downscale.training.assemble import check_channels, model_spec, new_emulator
+from downscale.training.losses import combine, totals
+from downscale.training.state import Settings, State
+
+log = logging.getLogger(__name__)
+ProgressCallback = Callable[[int, int, str], None]
+_MOST_CELLS = 2**19
+"""Fine cells times days of the batch that is tried; a larger batch is tried in part and its figures are scaled."""
+_COPIES = 5
+"""Of the weights: themselves, gradients, two moments of AdamW, the best so far; one more with an average."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal found; bytes and seconds are estimates.
+
+    Attributes:
+        groups: a line per group of pairs.
+        grids: in words.
+        split: split -> days, over the pairs of train.on.
+        parameters: of the network.
+        tried: days of the batch that was tried, and the loss it gave.
+        memory: what -> bytes while training.
+        disk: what -> bytes.
+        seconds: what -> seconds on this CPU.
+        steps: of the whole training.
+        notes: what was converted, wrapped, assumed.
+        warnings: what prepare or train would stop at in this workspace.
+    """
+
+    groups: list[str]
+    grids: str
+    split: dict[str, int]
+    parameters: int
+    tried: tuple[int, float]
+    memory: dict[str, int]
+    disk: dict[str, int]
+    seconds: dict[str, float]
+    steps: int
+    notes: list[str]
+    warnings: list[str]
+
+
+def rehearse(cfg: ExperimentConfig, *, workers: int | None = None, progress: ProgressCallback | None = None) -> Rehearsal:
+    """Open all inputs, read some days of each, build the model and run one batch forward and backward on the CPU. Writes nothing.
+
+    Args:
+        cfg: the experiment.
+        workers: processes that read file headers.
+        progress: called with (groups read, groups, name).
+
+    Raises:
+        InputDataError: all that is wrong with the inputs, as findings.
+        ConfigError: the config does not fit the inputs.
+    """
+    inputs = open_inputs(cfg, workers=workers)
+    with closing(inputs):
+        split = _count(cfg, inputs)
+        problems, samples = Problems(), []
+        for number, group in enumerate(inputs.groups):
+            with problems.caught():
+                samples.append(read_sample(inputs, group))
+            if progress:
+                progress(number + 1, len(inputs.groups), group.name)
+        problems.raise_any()
+        store = sample_store(cfg, inputs, samples)
+        emulator = _build(cfg, store)
+        tried, step_seconds, activations = _try(cfg, store, emulator)
+        return _sum_up(cfg, inputs, samples, store, split, emulator, tried, step_seconds, activations)
+
+
+def _count(cfg: ExperimentConfig, inputs: Inputs) -> dict[str, int]:
+    """Days of each split over the pairs of train.on; ConfigError where one is empty."""
+    learned = {case.partition("/")[0] for case in cfg.train.on}
+    groups = [group for group in inputs.groups if group.name in learned]
+    index = [assign(group.days, group.calendar, cfg.split) for group in groups]
+    counts = {name: sum(len(one[name]) for one in index) for name in SPLITS}
+    check_not_empty(counts, cfg.split)
+    return counts
+
+
+def _build(cfg: ExperimentConfig, store: PairStore) -> Emulator:
+    """The network with the statistics of the sample; ConfigError when it cannot be built for these grids."""
+    pairs = [(store.group(name), kind) for name, _, kind in (case.partition("/") for case in cfg.train.on)]
+    statistics = compute_statistics(pairs, dict(cfg.normalise.targets), store.targets, store.scalars)
+    check_channels(cfg, store, statistics, "the days looked at")
+    spec = model_spec(cfg, store, cfg.model.model_dump(), statistics)
+    torch.manual_seed(cfg.train.seed)
+    try:
+        return new_emulator(spec, store, statistics)
+    except (RuntimeError, ValueError) as error:
+        coarse, fine = store.coarse.shape, store.fine.shape
+        raise ConfigError(
+            f"model {cfg.model.name} cannot be built: {str(error).splitlines()[0]}",
+            where=f"coarse {coarse[0]} x {coarse[1]}, fine {fine[0]} x {fine[1]}",
+            hint="choose a larger domain or another model",
+        ) from error
+
+
+def _try(cfg: ExperimentConfig, store: PairStore, emulator: Emulator) -> tuple[tuple[int, float], float, int]:
+    """One optimiser step: (days, loss), seconds and bytes kept for the backward pass, both of a whole batch."""
+    days = min(cfg.train.batch_size, max(2, _MOST_CELLS // (store.fine.shape[0] * store.fine.shape[1])))
+    batch, truth = _batch(cfg, store, days)
+    settings = cfg.train
+    state = State(emulator, Settings(batch_size=days, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay))
+    emulator.train()
+    kept = _Kept()
+    with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
+        loss = combine(*totals(cfg.loss.name, emulator.transformed(batch), emulator.target(truth)), cfg.loss.balance)
+    loss.backward()  # the first step pays for allocations: the second is timed
+    started = time.monotonic()
+    state.optimiser.zero_grad(set_to_none=True)
+    combine(*totals(cfg.loss.name, emulator.transformed(batch), emulator.target(truth)), cfg.loss.balance).backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), settings.clip)
+    state.optimiser.step()
+    seconds = time.monotonic() - started
+    value = float(loss.detach())
+    if not math.isfinite(value) or not bool(torch.isfinite(norm)):
+        raise InputDataError(
+            f"the loss of a batch is not finite (loss {value:g}, gradient {float(norm):g})",
+            where=", ".join(cfg.train.on),
+            hint="look at the predictors and targets of these sources with downscale inspect",
+        )
+    share = settings.batch_size / days
+    return (days, value), seconds * share, int(kept.bytes * share)
+
+
+class _Kept:
+    """Counts the memory that autograd holds for the backward pass, each storage once."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self.bytes = 0
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Hook of saved_tensors_hooks."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+def _batch(cfg: ExperimentConfig, store: PairStore, days: int) -> tuple[Batch, torch.Tensor]:
+    """Days of the first pair to learn from, repeated until there are enough."""
+    name, _, kind = cfg.train.on[0].partition("/")
+    group = store.group(name)
+    index = torch.arange(days) % len(group.days)
+    everything = slice(0, len(group.days))
+    parts = (group.predictors(kind, everything), group.scalars(everything), group.target(everything))
+    predictors, scalars, truth = (torch.from_numpy(part) for part in parts)
+    surface = torch.full((1, 1, 1, 1), torch.nan).expand(len(group.days), len(group.targets), *predictors.shape[2:])
+    return Batch(predictors, scalars, surface)[index], truth[index]
+
+
+def _sum_up(
+    cfg: ExperimentConfig, inputs: Inputs, samples: list[Sample], store: PairStore, split: dict[str, int], emulator: Emulator,
+    tried: tuple[int, float], step_seconds: float, activations: int,
+) -> Rehearsal:  # fmt: skip
+    coarse, fine = inputs.geometry.coarse.shape, inputs.geometry.fine.shape
+    parameters = sum(value.numel() for value in emulator.parameters())
+    fine_bytes = 4 * fine[0] * fine[1] * len(inputs.targets)
+    day = 4 * coarse[0] * coarse[1] * len(inputs.channels) + fine_bytes + 4 * len(inputs.forcings.names)
+    steps = math.ceil(split["train"] / cfg.train.batch_size)
+    held = sum(split[name] for name in ("train", "validation")) * day
+    applied = sum(len(group.days) * (int(group.rcm is not None) + int(group.gcm is not None)) for group in inputs.groups)
+    sources = [source for group in inputs.groups for source in group.sources]
+    weights = 4 * parameters * (_COPIES + int(cfg.train.ema > 0))
+    seconds = {"prepare": sum(sample.seconds_a_day * len(sample.group.days) for sample in samples), "one epoch": step_seconds * steps}
+    return Rehearsal(
+        groups=[_describe(cfg, sample) for sample in samples], grids=f"coarse {coarse[0]} x {coarse[1]}, fine {fine[0]} x {fine[1]}",
+        split=split, parameters=parameters, tried=tried,
+        memory={"training and validation days": held, "weights, gradients, optimiser": weights, "one batch": activations},
+        disk={"pairs.zarr, before compression": sum(day_bytes(inputs, group) * len(group.days) for group in inputs.groups),
+              "one run": 4 * parameters * 2, "predictions of one run, before compression": applied * fine_bytes},
+        seconds=seconds, steps=steps * cfg.train.epochs,
+        notes=list(dict.fromkeys([*inputs.geometry.notes, *(note for source in sources for note in source.notes)])),
+        warnings=[*strange_pairs(samples, store.channels), *_standing(cfg, inputs)],
+    )  # fmt: skip
+
+
+def _describe(cfg: ExperimentConfig, sample: Sample) -> str:
+    group = sample.group
+    line = f"{group.name}: {iso(group.days[0])} to {iso(group.days[-1])}, {len(group.days)} days ({group.calendar})"
+    if group.truth is None:
+        return f"{line}; to apply to, no truth"
+    kinds = " + ".join(filter(None, ["perfect" if group.rcm else "", "imperfect" if group.gcm else ""]))
+    counts = ", ".join(f"{name} {len(index)}" for name, index in assign(group.days, group.calendar, cfg.split).items())
+    return f"{line}, {kinds}; {counts}"
+
+
+def _standing(cfg: ExperimentConfig, inputs: Inputs) -> list[str]:
+    """What of another recipe already stands where prepare would write."""
+    path = cfg.workspace_path() / STORE_NAME
+    if not path.exists():
+        return []
+    try:
+        changed = differences(read_attributes(path)["recipe"], _plain(inputs.recipe))
+    except InputDataError:
+        return [f"{path} is not a pair store: prepare will refuse to replace it"]
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return [f"{path} was made by another recipe, prepare will need --overwrite: {'; '.join(changed[:3])}{more}"] if changed else []
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
