@@ -125,9 +125,10 @@ def faults_page() -> str:
         for row, fault in FAULTS.items()
     ]
     intro = (
-        "# Faults, and what happens\n\nEach row has a test that makes the fault with real bytes on disk and checks the exit code, the message and "
-        "that nothing was written. This table is generated from those tests. Exit 2: config or command line; exit 4: input data rejected; "
-        "a *note* goes to the log and into the provenance of every artefact.\n\n| row | fault | what downscale does | tests |\n|---|---|---|---|\n"
+        "# Faults, and what happens\n\nEach row has a test that makes the fault with real bytes on disk and checks the exit code, "
+        "the message and that nothing was written. This table is generated from those tests. Exit 2: config or command line; exit 4: "
+        "input data rejected; a *note* goes to the log and into the provenance of every artefact.\n\n"
+        "| row | fault | what downscale does | tests |\n|---|---|---|---|\n"
     )
     return GENERATED + intro + "\n".join(rows) + "\n"
 

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from downscale.cli.tables import print_facts
 from downscale.errors import DownscaleError
 
 MAX_FINDINGS = 20
@@ -177,9 +178,11 @@ def _jsonable(value: Any) -> Any:
 def _show_summary(name: str, artefact: Any, seconds: float, summary: dict[str, Any]) -> None:
     out = Console(highlight=False, soft_wrap=True)
     for key, value in summary.items():
-        if value in (None, []):
+        if value in (None, [], {}):
             continue
-        if isinstance(value, list):
+        if isinstance(value, dict):
+            print_facts(key, [(name, str(words)) for name, words in value.items()], level=1)
+        elif isinstance(value, list):
             out.print(f"  {key}:")
             for entry in value:
                 out.print(f"    {_plain(str(entry))}")

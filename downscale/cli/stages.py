@@ -1,0 +1,99 @@
+"""The stages of an experiment, in order: prepare, train, apply, evaluate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from downscale.cli.console import ProgressLine
+from downscale.cli.options import (
+    AssumeUnits,
+    ConfigPath,
+    Device,
+    DryRun,
+    ForceUnlock,
+    Forcings,
+    Inputs,
+    OutputFolder,
+    Overwrite,
+    Runs,
+    Set,
+    Sources,
+    Workers,
+    stage,
+)
+
+Mode = Annotated[Literal["pretrain", "finetune", "few-shot"], typer.Option(help="few-shot: fine-tune on a few whole years")]
+SourceRun = Annotated[str | None, typer.Option("--from", metavar="RUN", help="run to go on from (finetune, few-shot)")]
+Shots = Annotated[int | None, typer.Option(min=1, help="whole years for few-shot")]
+Seed = Annotated[int | None, typer.Option(help="replaces train.seed")]
+Name = Annotated[str | None, typer.Option(help="name of the run")]
+What = Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="experiment YAML (with --run), or a run folder (with --input)")]
+
+
+@stage("prepare")
+def prepare(
+    config: ConfigPath, overrides: Set = None, workers: Workers = None, overwrite: Overwrite = False, dry_run: DryRun = False,
+    force_unlock: ForceUnlock = False, *, progress: ProgressLine,
+) -> dict[str, Any]:  # fmt: skip
+    """Files to pairs: upscale the RCM to RCMu, bring GCMs to the same grid, pair day by day.  -> WORKSPACE/pairs.zarr"""
+    from downscale.config.load import load_config
+    from downscale.pairs.build import build_pairs
+
+    cfg = load_config(config, overrides or ())
+    return build_pairs(cfg, overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, workers=workers, progress=progress)
+
+
+@stage("train")
+def train(
+    config: ConfigPath, mode: Mode = "pretrain", source_run: SourceRun = None, shots: Shots = None, seed: Seed = None, name: Name = None,
+    device: Device = "auto", overrides: Set = None, overwrite: Overwrite = False, dry_run: DryRun = False,
+    force_unlock: ForceUnlock = False, *, progress: ProgressLine,
+) -> dict[str, Any]:  # fmt: skip
+    """Learn the emulator and its baselines from pairs.  -> WORKSPACE/runs/RUN"""
+    from downscale.config.load import load_config
+    from downscale.training.modes import train_run
+
+    return train_run(
+        load_config(config, overrides or ()), mode=mode, source_run=source_run, shots=shots, seed=seed, name=name, device=device,
+        overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, progress=progress,
+    )  # fmt: skip
+
+
+@stage("apply")
+def apply(
+    context: typer.Context, what: What, run: Runs = None, source: Sources = None, inputs: Inputs = None, output: OutputFolder = None,
+    forcings: Forcings = None, assume_units: AssumeUnits = None, device: Device = "auto", overrides: Set = None,
+    overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *, progress: ProgressLine,
+) -> dict[str, Any]:  # fmt: skip
+    """Emulate: RCMu or a GCM in, fine CF NetCDF out.  -> WORKSPACE/predictions/... or the folder of -o"""
+    from downscale.cli.apply import apply_either
+
+    files = [*(inputs or []), *map(Path, context.args)]
+    return apply_either(
+        what, run or [], source or [], files, output, forcings, assume_units or [], overrides or [],
+        device=device, overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, progress=progress,
+    )  # fmt: skip
+
+
+@stage("evaluate")
+def evaluate(
+    config: ConfigPath, overrides: Set = None, overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False,
+    *, progress: ProgressLine,
+) -> dict[str, Any]:  # fmt: skip
+    """Judge all predictions on the test days and write the report.  -> WORKSPACE/scores, WORKSPACE/report/index.html"""
+    from downscale.cli.evaluate import evaluate_and_report
+
+    options = {"overwrite": overwrite, "dry_run": dry_run, "force_unlock": force_unlock}
+    return evaluate_and_report(config, overrides or [], **options, progress=progress)
+
+
+@stage("report")
+def report(config: ConfigPath, overrides: Set = None, *, progress: ProgressLine) -> dict[str, Any]:
+    """Draw the report again from existing scores.  -> WORKSPACE/report/index.html"""
+    from downscale.config.load import load_config
+    from downscale.report.html import make_report
+
+    return {"artefact": make_report(load_config(config, overrides or ()), progress=progress)}
