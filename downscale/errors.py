@@ -49,6 +49,8 @@ class InputDataError(DownscaleError):
     """The input data were rejected (exit code 4)."""
 
     code = 4
+    parts: Sequence[InputDataError] = ()
+    """The single rejections, where Problems made one of several."""
 
 
 class Problems:
@@ -66,19 +68,21 @@ class Problems:
         try:
             yield
         except InputDataError as error:
-            self.errors.append(error)
+            self.errors += error.parts or [error]
 
     def raise_any(self) -> None:
         """Raise what was caught; nothing when there was nothing."""
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:
-            raise InputDataError(
+            whole = InputDataError(
                 f"{len(self.errors)} problems in the input data",
                 where=self.errors[0].where,
                 hint="mend all of them, nothing was written; the remedy stands at the end of each line",
                 findings=[line for error in self.errors for line in _as_findings(error)],
             )
+            whole.parts = tuple(self.errors)
+            raise whole
 
 
 def _as_findings(error: InputDataError) -> list[str]:

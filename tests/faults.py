@@ -1,7 +1,8 @@
 """The fault table: what can be wrong with files, grids, numbers and configs, and the mark that ties a test to its row.
 
 docs/reference/faults.md is generated from these rows and from the marks (docs/generate.py); tests/test_faults_complete.py holds that
-every row has a test. A row's test makes the fault with real bytes on disk and checks the exit code, the message and that nothing was written.
+every row has a test. A row's test makes the fault with real bytes on disk and checks the exit code, the message, and that nothing was
+written.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _variants(folder: Path) -> None:
     _file(gap / "ta.nc", "ta", COARSE, 0.1, days=np.delete(days_of(Spec(first=FIRST, last=LAST)), 20))
     _alter(variant("gcm", "nan") / "tas.nc", "tas", lambda values: values[20].fill(np.nan))
     _alter(variant("gcm", "sentinel") / "tas.nc", "tas", lambda values: values[20].fill(222.0))
-    _alter(variant("gcm", "ground") / "ta.nc", "ta", lambda values: values[::2, 0, :2].fill(np.nan))
+    _alter(variant("gcm", "ground") / "ta.nc", "ta", lambda values: values[::2, 3, 3:5].fill(np.nan))
     _alter(variant("gcm", "constant") / "ta.nc", "ta", lambda values: values.fill(270.0))
     _alter(variant("rcm", "holes") / "tas.nc", "tas", lambda values: values[:, 4:7, :].fill(np.nan))
     with netCDF4.Dataset(variant("gcm", "two") / "tas.nc", "a") as file:

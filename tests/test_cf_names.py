@@ -92,3 +92,20 @@ def test_fixed_fields_are_found_by_name_and_standard_name(tmp_path):
     assert find_static(second, "orog") == "HSURF"
     assert find_static(second, "sftlf") is None
     assert find_static(scan([write(tmp_path / "c.nc", name="orog")])[0], "orog") is None
+
+
+def test_the_nearest_level_is_taken_and_an_inexact_one_noted(tmp_path):
+    one = header(tmp_path / "a.nc", name="ta", plev=(850.3, 850.0, 499.6), plev_units="hPa", dims=LEVELS)
+    assert find(one, Channel("ta", 850)).level_index == 1
+    match = find(one, Channel("ta", 500))
+    assert match.level_index == 2 and match.note == "level 499.6 hPa is taken as 500 hPa"
+    two = header(tmp_path / "b.nc", name="ta", plev=(85000.0, 50000.0), plev_units="", dims=LEVELS)
+    assert "levels 'plev' without units: taken as Pa" in find(two, Channel("ta", 850)).note
+
+
+def test_a_variable_that_says_it_is_another_is_refused(tmp_path):
+    one = header(tmp_path / "a.nc", name="uas", attrs={"standard_name": "northward_wind"})
+    with pytest.raises(InputDataError, match="'uas' says that it is northward_wind, not eastward_wind"):
+        find(one, Channel("uas"))
+    two = header(tmp_path / "b.nc", name="pr", attrs={"standard_name": "rainfall_flux"})
+    assert find(two, Channel("pr")).note == "pr is taken although its standard_name is rainfall_flux"

@@ -242,3 +242,110 @@ def test_nothing_is_written_by_opening_or_refusing(tmp_path):
     before = (sorted(tmp_path.iterdir()), path.read_bytes())
     refused("cannot be converted", [path], [TAS])
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == before
+
+
+def test_all_bad_files_and_channels_are_told_at_once(tmp_path):
+    paths = [write(tmp_path / f"{n}.nc", first=20010101 + 100 * n, last=20010128 + 100 * n) for n in range(3)]
+    for path in paths[:2]:
+        with netCDF4.Dataset(path, "a") as file:
+            file["time"].units = "months since 2001-01-01"
+    paths.append(write(tmp_path / "pr.nc", name="pr", units="mm", first=20010301, last=20010328))
+    paths.append(write(tmp_path / "psl.nc", name="psl", units="Pa", dims=("time", "member", "lat", "lon"), sizes={"member": 2}))
+    text = refused("4 problems in the input data", paths, [TAS, PR, Channel("psl"), Channel("ta", 850)])
+    for words in (f"{paths[0]}: time", f"{paths[1]}: time", "sum over an unknown time", "dimension 'member'", "ta850 not found"):
+        assert words in text
+    assert "tas not found" not in text and "psl not found" not in text
+
+
+def test_equal_problems_of_many_files_are_one_with_a_line_each(tmp_path):
+    paths = [write(tmp_path / f"{n}.nc", first=20010101 + 100 * n, last=20010128 + 100 * n) for n in range(3)]
+    for path in paths:
+        with netCDF4.Dataset(path, "a") as file:
+            file["time"].calendar = "standart"
+    text = refused(r"unknown calendar 'standart' \(3 times\)", paths, [TAS])
+    assert all(text.count(str(path)) >= 1 for path in paths) and "did you mean 'standard'" in text
+
+
+def test_files_on_other_grids_are_all_named(tmp_path):
+    paths = [write(tmp_path / f"{n}.nc", first=20010101 + 100 * n, last=20010128 + 100 * n) for n in range(2)]
+    paths += [write(tmp_path / f"{n}.nc", first=20010101 + 100 * n, last=20010128 + 100 * n, lat=(41.0, 43.0, 45.0)) for n in (2, 3)]
+    text = refused("different grids, see axis 'lat': 40..44", paths, [TAS], gaps="skip")
+    assert f"{paths[2]}: see axis" in text and f"{paths[3]}: see axis" in text and "0.nc; " in text
+
+
+def test_hourly_steps_are_averaged_block_by_block(tmp_path):
+    days = days_of(FileSpec())
+    wave = np.sin(np.arange(24) / 24.0 * 2.0 * np.pi)
+    data = (field_of(days, LAT, LON)[:, None] + wave[None, :, None, None]).reshape(-1, 3, 4)
+    data[5 * 24 + 7, 1, 1] = np.nan
+    path = write(tmp_path / "a.nc", days=np.repeat(days, 24), data=data, bounds=False)
+    with netCDF4.Dataset(path, "a") as file:
+        file["time"][:] = np.floor(file["time"][:]) + np.tile(np.arange(24) / 24.0, len(days))
+    source = open_files("A", [path], [TAS], aggregate="mean")
+    series = source.series["tas"]
+    fields = read_all(source)
+    assert fields.shape == (31, 3, 4) and np.flatnonzero(np.isnan(fields)).tolist() == [5 * 12 + 5]
+    np.testing.assert_allclose(np.delete(fields, 5, axis=0), np.delete(field_of(days, LAT, LON), 5, axis=0), rtol=1e-6)
+    pieces = np.concatenate([series.read(start, start + 4) for start in range(0, 31, 4)])
+    np.testing.assert_array_equal(pieces, fields)
+    from downscale.cf import series as module
+
+    small, module._MEAN_BYTES = module._MEAN_BYTES, 1
+    try:
+        np.testing.assert_array_equal(read_all(source), fields)
+    finally:
+        module._MEAN_BYTES = small
+
+
+def test_overlapping_sub_daily_files_are_read_once(tmp_path):
+    days = days_of(FileSpec(last=20010110))
+    for name, part in (("a", slice(0, 30)), ("b", slice(26, 40))):
+        steps = np.repeat(days, 4)[part]
+        hours = np.tile([0.0, 0.25, 0.5, 0.75], 10)[part]
+        path = write(tmp_path / f"{name}.nc", days=steps, data=field_of(steps, LAT, LON) + hours[:, None, None], bounds=False)
+        with netCDF4.Dataset(path, "a") as file:
+            file["time"][:] = np.floor(file["time"][:]) + hours
+    source = open_files("A", [tmp_path / "a.nc", tmp_path / "b.nc"], [TAS], aggregate="mean")
+    np.testing.assert_allclose(read_all(source), field_of(days, LAT, LON) + 0.375, rtol=1e-6)
+    assert any("2 days are in two files with equal data" in note for note in source.notes)
+
+
+def test_fixed_fields_are_taken_whatever_member_is_selected_and_their_conversion_is_noted(tmp_path):
+    def said(path, **attributes):
+        with netCDF4.Dataset(path, "a") as file:
+            file.setncatts(attributes)
+        return path
+
+    land = write_rotated(tmp_path / "land.nc", name="FR_LAND", fixed=True, units="1", standard_name="land_area_fraction")
+    with netCDF4.Dataset(land, "a") as file:
+        file["FR_LAND"][:] = 0.25
+    said(land, model_id="M", driving_model_ensemble_member="r0i0p0")
+    tas = said(write_rotated(tmp_path / "tas.nc"), model_id="M", driving_model_ensemble_member="r1i1p1")
+    other = said(write_rotated(tmp_path / "other.nc"), model_id="M", driving_model_ensemble_member="r2i1p1")
+    select = {"driving_model_ensemble_member": "r1i1p1"}
+    source = open_files("A", [land, tas, other], [TAS], statics=["sftlf"], select=select)
+    assert source.statics(["sftlf"])["sftlf"][0].max() == 25.0
+    assert {"A: sftlf: sftlf is FR_LAND", "A: sftlf: converted from '1' to %"} <= set(source.notes)
+    refused("driving_model_ensemble_member r1i1p1, r2i1p1", [land, tas, other], [TAS], statics=["sftlf"])
+
+
+def test_members_of_cmip5_files_are_told_by_their_realization(tmp_path):
+    paths = [write(tmp_path / "a.nc"), write(tmp_path / "b.nc", first=20010201, last=20010228)]
+    for number, path in enumerate(paths):
+        with netCDF4.Dataset(path, "a") as file:
+            file.setncatts({"model_id": "HadGEM2-ES", "realization": np.int32(number + 1), "initialization_method": np.int32(1)})
+    assert "sources.NAME.select: {realization:" in refused("realization 1, 2", paths, [TAS])
+
+
+def test_files_that_differ_in_words_and_packing_only_share_their_structure(tmp_path):
+    from downscale.cf.catalogue import scan
+    from downscale.cf.structure import structure
+
+    attrs = {"scale_factor": 0.01, "add_offset": 280.0, "history": "one"}
+    first = write(tmp_path / "a.nc", dtype="i2", fill=-32768, attrs=attrs)
+    same = write(
+        tmp_path / "b.nc", first=20010201, last=20010228, dtype="i2", fill=-32767, attrs={**attrs, "add_offset": 281.0, "history": "two"}
+    )
+    other = write(tmp_path / "c.nc", dtype="i2", fill=-32768, attrs=attrs, lat=(40.0, 42.0, 44.5))
+    one, two, three = (structure(scan([path])[0]) for path in (first, same, other))
+    assert one == two != three

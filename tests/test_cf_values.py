@@ -6,6 +6,7 @@ import pytest
 from cf_files import Spec as FileSpec
 from cf_files import days_of, field_of, read_all, refused, write
 
+from downscale.cf.fields import accumulates, plausible_range
 from downscale.cf.open import open_files
 from downscale.errors import InputDataError
 from downscale.variables import Channel
@@ -124,3 +125,23 @@ def test_a_damaged_chunk_is_named_with_file_variable_and_days(tmp_path):
     with pytest.raises(InputDataError, match="psl cannot be read") as caught:
         source.series["psl"].read(0, 31)
     assert str(path) in caught.value.where and "2001-01-01 to 2001-01-31" in caught.value.where
+
+
+@pytest.mark.parametrize(("level", "height"), [(1000, 111), (850, 1457), (500, 5574), (200, 11784), (50, 20576)])
+def test_plausible_heights_lie_around_the_standard_atmosphere(level, height):
+    low, high = plausible_range(Channel("zg", level))
+    assert abs((low + high) / 2 - height) < 3 and low < height - 1000 and high > height + 1000
+    assert level >= 1000 or high < height * 9.80665
+    assert plausible_range(Channel("ta", level)) == (130.0, 350.0)
+
+
+def test_what_only_grows_is_told_from_weather():
+    rng = np.random.default_rng(4)
+    rain = rng.gamma(0.5, 8.0, size=(20, 3, 4)).astype(np.float32)
+    assert accumulates(np.cumsum(rain, axis=0, dtype=np.float32)) and not accumulates(rain)
+    assert not accumulates(np.zeros((20, 3, 4), np.float32)) and not accumulates(rain[:1]) and not accumulates(rain[:0])
+    even = np.arange(20.0, dtype=np.float32)[:, None, None] + np.ones((20, 3, 4), np.float32)
+    assert not accumulates(even)
+    sea = np.cumsum(rain, axis=0, dtype=np.float32)
+    sea[:, 0, 0] = np.nan
+    assert accumulates(sea)

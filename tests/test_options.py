@@ -91,7 +91,7 @@ CASES = {
     "train.weight_decay": change("train", "train.weight_decay=0.5"),
     "train.schedule": change("train", "train.schedule=plateau"),
     "train.warmup_epochs": change("train", "train.warmup_epochs=0.0"),
-    "train.patience": change("train", "train.patience=1", both=("train.epochs=4", "train.learning_rate=1.0", "train.warmup_epochs=0.0")),
+    "train.patience": change("train", "train.patience=1", both=("train.epochs=4", "train.learning_rate=0.1", "train.warmup_epochs=0.0")),
     "train.ema": change("train", "train.ema=0.9"),
     "train.clip": change("train", "train.clip=0.001"),
     "train.seed": change("train", "train.seed=1"),

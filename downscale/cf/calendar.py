@@ -6,7 +6,10 @@ units string, once an axis. Calendars: CF conventions 1.11, section 4.4.2.
 
 from __future__ import annotations
 
+import difflib
 import re
+import warnings
+from functools import lru_cache
 from typing import Any
 
 import cftime
@@ -50,11 +53,20 @@ def canonical(calendar: str) -> str:
     """
     name = str(calendar).strip().lower()
     if name not in _CANONICAL:
+        meant = _close_to(name)
+        guess = f"did you mean '{meant}'? " if meant else ""
         raise InputDataError(
             f"unknown calendar '{calendar}'",
-            hint=f"CF knows {', '.join(sorted(_CANONICAL))}; mend the attribute, e.g. ncatted -a calendar,time,o,c,standard FILE",
+            hint=f"{guess}CF knows {', '.join(sorted(_CANONICAL))}; mend it: ncatted -a calendar,time,o,c,{meant or 'standard'} FILE",
         )
     return _CANONICAL[name]
+
+
+def _close_to(name: str) -> str:
+    """The CF calendar that a misspelt name may mean: the same words in another order, or nearly the same letters; empty when none is."""
+    words = sorted(re.findall(r"[a-z]+|\d+", name))
+    same = [known for known in _CANONICAL if sorted(re.findall(r"[a-z]+|\d+", known)) == words]
+    return next(iter(same or difflib.get_close_matches(name, _CANONICAL, n=1, cutoff=0.6)), "")
 
 
 def month(days: ArrayLike) -> Days:
@@ -108,23 +120,26 @@ def decode_days(values: ArrayLike, units: str, calendar: str) -> Days:
 
 def numbers_since_epoch(values: ArrayLike, units: str, calendar: str) -> NDArray[np.float64]:
     """Time values as fractional days since 1850-01-01 of their calendar. Raises InputDataError as :func:`decode_days`."""
-    step, name = _step_and_epoch(units), str(calendar).strip().lower()
+    name = str(calendar).strip().lower()
     canonical(name)
-    try:
-        epoch = cftime.num2date(0.0, f"days since {step[1]}", calendar=name)
-        offset = cftime.date2num(epoch, TIME_UNITS, calendar=name)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InputDataError(f"time units '{units}' cannot be read with calendar {name}", hint=str(error).splitlines()[0]) from None
-    numbers = np.asarray(values, dtype=np.float64) / step[0] + float(offset)
+    step, offset = _step_and_offset(str(units), name)
+    numbers = np.asarray(values, dtype=np.float64) / step + offset
     if not np.all(np.isfinite(numbers)) or np.any(np.abs(numbers) > 4e6):
         raise InputDataError("the time axis holds values that are no dates", hint="missing or damaged time values: rewrite the axis")
     return numbers
 
 
-def days_of(numbers: ArrayLike, calendar: str) -> Days:
-    """The day (yyyymmdd) of fractional day numbers since 1850-01-01; up to a minute before midnight counts to the next day."""
-    whole = np.floor(np.asarray(numbers, dtype=np.float64) + DAY_SLACK).astype(np.int64)
+def days_of(numbers: ArrayLike, calendar: str, slack: float = DAY_SLACK) -> Days:
+    """The day (yyyymmdd) of fractional day numbers since 1850-01-01; up to ``slack`` days before midnight counts to the next day."""
+    whole = np.floor(np.asarray(numbers, dtype=np.float64) + slack).astype(np.int64)
     return _days(whole, canonical(calendar))
+
+
+def resolution(values: NDArray[Any], units: str) -> float:
+    """Days between neighbouring numbers that the type of a time axis can hold, at its largest value; 0 for integers."""
+    if values.dtype.kind != "f" or not values.size:
+        return 0.0
+    return float(np.spacing(np.abs(values).max())) / _step_and_epoch(units)[0]
 
 
 def expected_days(first: int, last: int, calendar: str) -> Days:
@@ -137,6 +152,20 @@ def expected_days(first: int, last: int, calendar: str) -> Days:
 def iso(day: int) -> str:
     """A day as yyyy-mm-dd."""
     return f"{int(day) // 10000:04d}-{int(day) // 100 % 100:02d}-{int(day) % 100:02d}"
+
+
+@lru_cache(maxsize=4096)
+def _step_and_offset(units: str, calendar: str) -> tuple[float, float]:
+    """Steps a day of a units string, and the days from 1850-01-01 to its epoch."""
+    step, date = _step_and_epoch(units)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cftime.CFWarning)  # epochs before year 1 are not CF, and common
+            epoch = cftime.num2date(0.0, f"days since {date}", calendar=calendar)
+            return step, float(cftime.date2num(epoch, TIME_UNITS, calendar=calendar))
+    except (ValueError, TypeError, OverflowError) as error:
+        hint = f"{str(error).splitlines()[0]}; rewrite the axis, e.g. cdo -setreftime,1850-01-01,00:00:00,1day IN OUT"
+        raise InputDataError(f"time units '{units}' cannot be read with calendar {calendar}", hint=hint) from None
 
 
 def _step_and_epoch(units: str) -> tuple[float, str]:
@@ -199,7 +228,7 @@ def _days(numbers: Days, name: str) -> Days:
         days = (index // 12 + 1970) * 10000 + (index % 12 + 1) * 100 + (dates - months).astype(np.int64) + 1
     first = _GREGORIAN_START if name == "standard" else 10101
     if days.size and days.min() < first:
-        raise InputDataError(f"days before {iso(first)} are not supported in the {name} calendar", hint="cut the files")
+        raise InputDataError(f"days before {iso(first)} are not supported in the {name} calendar", hint="cut the files, e.g. cdo -selyear")
     return days
 
 

@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from downscale.cf.header import OversizedError, check_size
+
 MAGIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _TYPE_SIZE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
 _LONGEST_LIST = 1_000_000
@@ -56,11 +58,17 @@ class _Reader:
 
 
 def shortfall(path: Path) -> int:
-    """Bytes missing at the end of a classic netCDF file; 0 when it is whole, -1 when the header itself is cut or damaged."""
+    """Bytes missing at the end of a classic netCDF file; 0 when it is whole, -1 when the header itself is cut or damaged.
+
+    Raises:
+        OversizedError: the header declares more variables than any climate file has (X11).
+    """
     with path.open("rb") as stream:
         version = stream.read(4)[3]
         try:
             expected = _expected_size(_Reader(stream, version))
+        except OversizedError:
+            raise
         except (EOFError, KeyError, IndexError, struct.error, OverflowError, OSError):
             return -1
     missing = expected - path.stat().st_size
@@ -76,7 +84,9 @@ def _expected_size(reader: _Reader) -> int:
         lengths.append(reader.count())
     reader.skip_attributes()
     fixed_end, record_begin, record_sizes = 0, None, []
-    for _ in reader.items():
+    variables = reader.items()
+    check_size({}, len(variables))
+    for _ in variables:
         size, begin, is_record = _variable(reader, lengths)
         if is_record:
             record_begin = begin if record_begin is None else min(begin, record_begin)

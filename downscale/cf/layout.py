@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from downscale.cf.header import FileHeader, VariableHeader
-from downscale.cf.names import axis_of, is_latitude, is_longitude
+from downscale.cf.axes import axis_of, is_latitude, is_longitude
+from downscale.cf.header import FileHeader, VariableHeader, check_plane
+from downscale.cf.members import extra_dimension, is_ensemble, member_index
 from downscale.errors import InputDataError
 
 
@@ -24,6 +25,7 @@ class Layout:
         y_order, x_order: positions in the file of the rows and columns as they are given out; None where nothing moves.
         y_values, x_values: axis values as they are given out; None where the dimension has no axis.
         notes: what is flipped, wrapped, squeezed or transposed.
+        member: dimension of an ensemble and the place on it, or None.
     """
 
     dims: tuple[str, ...]
@@ -36,6 +38,13 @@ class Layout:
     y_values: NDArray[np.float64] | None
     x_values: NDArray[np.float64] | None
     notes: tuple[str, ...]
+    member: tuple[str, int] | None = None
+
+    def index(self, dim: str, level: int | None) -> int:
+        """Place on a dimension that is neither time nor y nor x."""
+        if dim == self.level:
+            return level or 0
+        return self.member[1] if self.member is not None and dim == self.member[0] else 0
 
     def order(self, field: NDArray[Any], dims: tuple[str, ...]) -> NDArray[Any]:
         """An array with ``dims`` (y and x among them) in the order of rows and columns given out; others are left alone."""
@@ -45,11 +54,17 @@ class Layout:
         return field
 
 
-def layout_of(header: FileHeader, variable: VariableHeader) -> Layout:
+def layout_of(header: FileHeader, variable: VariableHeader, member: int | str | None = None, *, any_member: bool = False) -> Layout:
     """The layout of a variable.
 
+    Args:
+        header, variable: the variable.
+        member: label or position of the ensemble member to take.
+        any_member: take the first member where none is asked for: all share the grid.
+
     Raises:
-        InputDataError: no two horizontal dimensions, a dimension besides time, level, y and x (F13), or axes that are not monotonic.
+        InputDataError: no two horizontal dimensions, a dimension besides time, level, y and x and no member asked for or none of
+            that name (F13), or axes that are not monotonic.
     """
     roles = _roles(header, variable)
     by_role = {role: dim for dim, role in roles.items() if role != "1"}
@@ -60,33 +75,50 @@ def layout_of(header: FileHeader, variable: VariableHeader) -> Layout:
             where=f"{header.path}: dimensions {', '.join(variable.dims)}",
             hint="unstructured grids are not supported; remap to a grid with rows and columns",
         )
-    notes = [f"dimension {dim} of length 1 dropped" for dim, role in roles.items() if role == "1"]
+    check_plane(header, variable, (y, x))
+    ensemble, place = _member(header, variable, roles, member, any_member)
+    notes = [f"dimension {dim} of length 1 dropped" for dim, role in roles.items() if role == "1" and dim != ensemble]
+    if ensemble and variable.shape[variable.dims.index(ensemble)] > 1:
+        notes.append(f"member {place if member is None else member} of dimension {ensemble} taken, position {place}")
     kept = [dim for dim in variable.dims if dim in (time, level, y, x)]
     if kept != [dim for dim in (time, level, y, x) if dim is not None]:
         notes.append(f"transposed from ({', '.join(variable.dims)})")
     y_values, y_order, y_notes = _rows(header, y)
     x_values, x_order, x_notes = _columns(header, x)
-    return Layout(variable.dims, time, level, y, x, y_order, x_order, y_values, x_values, tuple(notes + y_notes + x_notes))
+    chosen = (ensemble, place) if ensemble else None
+    return Layout(variable.dims, time, level, y, x, y_order, x_order, y_values, x_values, tuple(notes + y_notes + x_notes), chosen)
 
 
 def _roles(header: FileHeader, variable: VariableHeader) -> dict[str, str]:
-    """T, Z, Y, X for each dimension; 1 for one of length 1 that is none of them."""
+    """T, Z, Y, X for each dimension; 1 for one of length 1 that is none of them, E for a longer one."""
     roles: dict[str, str] = {}
     curvilinear = _horizontal_pair(header, variable)
     for dim, length in zip(variable.dims, variable.shape, strict=True):
         role = axis_of(header, dim)
         if curvilinear and dim in curvilinear:
             role = "YX"[curvilinear.index(dim)]
-        if role == "N" or role in roles.values():
-            if length != 1:
-                raise InputDataError(
-                    f"{variable.name} has a dimension '{dim}' of length {length} besides time, level, y and x",
-                    where=str(header.path),
-                    hint="give one member a file, e.g. ncks -d " + f"{dim},0 IN OUT",
-                )
-            role = "1"
+        if role == "N" or role in roles.values() or is_ensemble(header, dim):
+            role = "1" if length == 1 else "E"
         roles[dim] = role
     return roles
+
+
+def _member(
+    header: FileHeader, variable: VariableHeader, roles: dict[str, str], member: int | str | None, any_member: bool
+) -> tuple[str, int]:
+    """The dimension that counts ensemble members and the place on it; an empty name where there is none."""
+    extra = [dim for dim, role in roles.items() if role == "E"]
+    if any_member:
+        return (extra[0], 0) if extra else ("", 0)
+    ensembles = [dim for dim in extra if is_ensemble(header, dim)] or extra[:1]
+    others = [dim for dim in extra if dim not in ensembles[:1]]
+    if others or (ensembles and member is None):
+        raise extra_dimension(header, variable, (others or ensembles)[0])
+    single = [dim for dim, role in roles.items() if role == "1" and is_ensemble(header, dim)]
+    chosen = next(iter(ensembles or single), "")
+    if not chosen or member is None:
+        return "", 0
+    return chosen, member_index(header, variable, chosen, member)
 
 
 def _horizontal_pair(header: FileHeader, variable: VariableHeader) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Which variable of a file is which channel, and which dimension is which axis.
+"""Which variable of a file is which channel.
 
 A variable is recognised by the name the config gives, else by its CMOR name, other known spellings and its CF standard name together
 with its level, height and cell methods: air_temperature alone may be tas, tasmax, tasmin or ta. All that fit count: two are an error.
@@ -10,34 +10,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from downscale.cf.axes import axis_of, is_latitude, is_longitude
 from downscale.cf.header import FileHeader, VariableHeader
-from downscale.cf.units import clean, pressure_hpa
+from downscale.cf.levels import Levels, height_of, levels_of
 from downscale.errors import InputDataError
 from downscale.variables import TABLE, UPPER_AIR, Channel, Variable, lookup
 
-LEVEL_TOLERANCE_HPA = 0.5
 HEIGHT_TOLERANCE_M = 1.0
 
-_BY_STANDARD_NAME = {
-    "time": "T",
-    "latitude": "Y",
-    "grid_latitude": "Y",
-    "projection_y_coordinate": "Y",
-    "longitude": "X",
-    "grid_longitude": "X",
-    "projection_x_coordinate": "X",
-    "air_pressure": "Z",
-    "height": "Z",
-}
-_BY_NAME = dict.fromkeys(("time", "t"), "T")
-_BY_NAME |= dict.fromkeys(("lat", "latitude", "rlat", "y", "yc", "j", "nlat", "nj", "south_north"), "Y")
-_BY_NAME |= dict.fromkeys(("lon", "longitude", "rlon", "x", "xc", "i", "nlon", "ni", "west_east"), "X")
-_BY_NAME |= dict.fromkeys(("plev", "lev", "level", "pressure", "pressure_level", "isobaricinhpa", "height", "heightv"), "Z")
-_NORTH = re.compile(r"degrees?_?n(orth)?", re.IGNORECASE)
-_EAST = re.compile(r"degrees?_?e(ast)?", re.IGNORECASE)
 _SUFFIX = re.compile(r"^(?P<stem>[A-Za-z]+?)_?(?P<level>\d{2,4})(hPa|mb)?$")
 
 
@@ -50,46 +30,6 @@ class Match:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Levels:
-    """Pressure levels of a variable in hPa; ``dim`` is None for a scalar level."""
-
-    hpa: NDArray[np.float64]
-    dim: str | None
-
-    def find(self, level: float) -> int | None:
-        """Index of a level, within half a hPa; None when it is not there."""
-        near = np.abs(self.hpa - level) <= LEVEL_TOLERANCE_HPA
-        return int(np.argmax(near)) if near.any() else None
-
-
-def axis_of(header: FileHeader, dim: str) -> str:
-    """T, Z, Y or X for a dimension, by its coordinate variable's CF attributes, else by its name; N when neither tells."""
-    variable = header.variables.get(dim)
-    if variable is not None:
-        axis = variable.text("axis").upper()
-        if axis in ("T", "Z", "Y", "X"):
-            return axis
-        if " since " in variable.text("units"):
-            return "T"
-        known = _BY_STANDARD_NAME.get(variable.text("standard_name"))
-        if known:
-            return known
-        if is_latitude(variable) or is_longitude(variable):
-            return "Y" if is_latitude(variable) else "X"
-    return _BY_NAME.get(dim.lower(), "N")
-
-
-def is_latitude(variable: VariableHeader) -> bool:
-    """Whether a variable holds true latitude, by standard name or units."""
-    return variable.text("standard_name") == "latitude" or bool(_NORTH.fullmatch(clean(variable.text("units"))))
-
-
-def is_longitude(variable: VariableHeader) -> bool:
-    """Whether a variable holds true longitude, by standard name or units."""
-    return variable.text("standard_name") == "longitude" or bool(_EAST.fullmatch(clean(variable.text("units"))))
-
-
 def find(header: FileHeader, channel: Channel, rename: str | None = None) -> Match | None:
     """The variable of a file that is this channel, or None.
 
@@ -99,7 +39,7 @@ def find(header: FileHeader, channel: Channel, rename: str | None = None) -> Mat
         rename: the name the config gives it; ``{level}`` in it stands for the level in hPa (``z_{level}``).
 
     Raises:
-        InputDataError: more than one variable fits (F11).
+        InputDataError: more than one variable fits (F11), or the one that fits says it is another variable of the table (U04).
     """
     found = list(_renamed(header, channel, rename) if rename else _discovered(header, channel))
     if len(found) > 1:
@@ -109,7 +49,7 @@ def find(header: FileHeader, channel: Channel, rename: str | None = None) -> Mat
             where=str(header.path),
             hint=f"choose one in the config: sources.NAME.variables: {{{channel.variable}: {found[0].name}}}",
         )
-    return found[0] if found else None
+    return _checked(header, channel, found[0]) if found else None
 
 
 def find_static(header: FileHeader, name: str, rename: str | None = None) -> str | None:
@@ -126,22 +66,6 @@ def find_static(header: FileHeader, name: str, rename: str | None = None) -> str
             )
         if hits:
             return hits[0]
-    return None
-
-
-def levels_of(header: FileHeader, variable: VariableHeader) -> Levels | None:
-    """Pressure levels of a variable: of its level dimension, of its scalar coordinate, or of the file's only scalar pressure."""
-    for dim in variable.dims:
-        if dim in header.values and axis_of(header, dim) == "Z":
-            hpa = pressure_hpa(header.values[dim], header.variables[dim].text("units"))
-            if hpa is not None:
-                return Levels(hpa.ravel(), dim)
-    own = variable.text("coordinates").split()
-    scalars = [name for name, values in header.values.items() if values.size == 1 and _is_pressure(header, name)]
-    for names in ([name for name in scalars if name in own], [] if _height(header, variable) is not None else scalars):
-        if len(names) == 1:
-            hpa = pressure_hpa(header.values[names[0]], header.variables[names[0]].text("units"))
-            return None if hpa is None else Levels(hpa.ravel(), None)
     return None
 
 
@@ -188,8 +112,8 @@ def _surface(header: FileHeader, variable: VariableHeader, wanted: Variable) -> 
         return Match(variable.name, note=f"{wanted.name} is {variable.name}")
     if not _means(header, variable, wanted) or levels_of(header, variable) is not None:
         return None
-    method, height = _time_method(variable), _height(header, variable)
-    expected = _time_method_of(wanted.cell_methods)
+    method, height = time_method(variable.text("cell_methods")), height_of(header, variable)
+    expected = time_method(wanted.cell_methods)
     fits = method == expected or (expected == "mean" and method in ("", "point"))
     if wanted.height_m is not None and wanted.name in ("uas", "vas"):
         fits = fits and height is not None
@@ -207,7 +131,8 @@ def _upper(header: FileHeader, variable: VariableHeader, wanted: Variable, level
         levels = levels_of(header, variable)
         index = levels.find(level) if levels is not None and levels.dim is not None else None
         contradicts = levels is not None and levels.dim is None and levels.find(level) is None
-        return Match(variable.name, index, "the level in the name is trusted, not the level coordinate" if contradicts else "")
+        stated = f", not its level coordinate, {levels.hpa[0]:g} hPa" if levels is not None and contradicts else ""
+        return Match(variable.name, index, f"the level in the name {variable.name} is trusted{stated}" if stated else "")
     by_name = variable.name == wanted.name or variable.name.lower() in wanted.also
     if not by_name and not _means(header, variable, wanted):
         return None
@@ -216,6 +141,26 @@ def _upper(header: FileHeader, variable: VariableHeader, wanted: Variable, level
         return None
     note = "" if variable.name == wanted.name else f"{wanted.name} is {variable.name}"
     return Match(variable.name, found if found >= 0 else None, note)
+
+
+def _checked(header: FileHeader, channel: Channel, match: Match) -> Match:
+    """A match with notes on what its level and its standard name say; refused where it says that it is something else (U04)."""
+    variable, wanted = header.variables[match.name], lookup(channel.variable)
+    stated = variable.text("standard_name")
+    notes = [match.note] * bool(match.note)
+    if stated and stated not in (wanted.standard_name, *wanted.also_standard):
+        others = {name for row in TABLE.values() for name in (row.standard_name, *row.also_standard)} | {"relative_humidity"}
+        if stated in others:
+            raise InputDataError(
+                f"{channel.name}: variable '{match.name}' says that it is {stated}, not {wanted.standard_name}",
+                where=f"{header.path}: {match.name}",
+                hint="name the right one in sources.NAME.variables, or compute it first; mend a wrong standard_name with ncatted",
+            )
+        notes.append(f"{match.name} is taken although its standard_name is {stated}")
+    levels = levels_of(header, variable) if channel.level_hpa is not None else None
+    if levels is not None and channel.level_hpa is not None and levels.find(channel.level_hpa) is not None:
+        notes += levels.notes(channel.level_hpa)
+    return Match(match.name, match.level_index, "; ".join(notes))
 
 
 def _level_index(header: FileHeader, variable: VariableHeader, level: int) -> int | None:
@@ -244,7 +189,7 @@ def _suffix(name: str) -> tuple[str, int | None]:
 
 def _level_name(header: FileHeader, variable: VariableHeader) -> tuple[str, int | None]:
     """Stem and level of a name such as zg500; no level where the variable has a height in metres (u10 is at 10 m)."""
-    return (variable.name, None) if _height(header, variable) is not None else _suffix(variable.name)
+    return (variable.name, None) if height_of(header, variable) is not None else _suffix(variable.name)
 
 
 def _steps(header: FileHeader, variable: VariableHeader) -> int:
@@ -252,25 +197,10 @@ def _steps(header: FileHeader, variable: VariableHeader) -> int:
     return next((n for dim, n in zip(variable.dims, variable.shape, strict=True) if axis_of(header, dim) == "T"), 0)
 
 
-def _is_pressure(header: FileHeader, name: str) -> bool:
-    variable = header.variables[name]
-    kind = variable.text("standard_name") == "air_pressure" or _BY_NAME.get(name.lower()) == "Z"
-    return kind and len(variable.dims) <= 1 and pressure_hpa(np.zeros(1), variable.text("units")) is not None
-
-
-def _height(header: FileHeader, variable: VariableHeader) -> float | None:
-    """Height in m of a variable's scalar height coordinate, or None."""
-    for name in variable.text("coordinates").split() + list(variable.dims):
-        candidate = header.variables.get(name)
-        if candidate is not None and candidate.text("standard_name") == "height" and header.values.get(name, np.empty(0)).size == 1:
-            return float(header.values[name].ravel()[0])
-    return None
-
-
-def _time_method(variable: VariableHeader) -> str:
-    return _time_method_of(variable.text("cell_methods"))
-
-
-def _time_method_of(cell_methods: str) -> str:
+def time_method(cell_methods: str) -> str:
+    """What a cell_methods string says is done along time: mean, maximum, sum, point; empty when it says nothing."""
     match = re.search(r"\btime:\s*(?:[a-z_]+:\s*)*([a-z_]+)", cell_methods)
     return match.group(1) if match else ""
+
+
+__all__ = ["Levels", "Match", "axis_of", "describe", "find", "find_static", "is_latitude", "is_longitude", "levels_of", "time_method"]

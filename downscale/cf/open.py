@@ -11,24 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import netCDF4
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from downscale.cf import units
-from downscale.cf.assemble import Opening, assemble, missing_channels, mixed_calendars
+from downscale.cf.assemble import assemble, lay_days, missing_channels, one_calendar
 from downscale.cf.calendar import iso
 from downscale.cf.catalogue import scan
 from downscale.cf.coordinates import read_coordinates
-from downscale.cf.fields import Decoder, implausible
+from downscale.cf.fixed import locate_static, read_static
+from downscale.cf.gather import Found, Opening, gather, raise_together
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.layout import layout_of
-from downscale.cf.names import axis_of, find_static, is_latitude, is_longitude
+from downscale.cf.names import axis_of, is_latitude, is_longitude
+from downscale.cf.runs import one_run
 from downscale.cf.series import Series
-from downscale.config.schema import SourceConfig
-from downscale.errors import InputDataError
-from downscale.variables import Channel, lookup
+from downscale.config.schema import MissingConfig, SourceConfig
+from downscale.errors import InputDataError, Problems
+from downscale.variables import Channel
 
 log = logging.getLogger(__name__)
 _ASSUMPTIONS = ("taken", "trusted", "left out", "missing from", "different days")
@@ -62,9 +62,9 @@ class Source:
         """Fixed fields found among the source's files: name -> ((y, x) float32 in working units, NaN missing; coordinates).
 
         Raises:
-            InputDataError: no file holds one of them (F10), or its values are implausible.
+            InputDataError: no file holds one of them (F10), or its values are implausible. What was converted goes to the notes.
         """
-        return {name: _static(self.opening, name) for name in names}
+        return {name: read_static(self.opening, name) for name in names}
 
     def close(self) -> None:
         """Close all files left open by reading."""
@@ -79,17 +79,18 @@ def open_source(
     *,
     optional: Sequence[Channel] = (),
     statics: Sequence[str] = (),
-    gaps: str = "error",
+    missing: MissingConfig | None = None,
+    workers: int | None = None,
 ) -> Source:
     """Open a source of the config.
 
     Args:
-        name: of the source.
-        source: its section.
+        name, source: of the config.
         channels: what it must have.
         optional: what is taken where it has it, on the days of the others.
         statics: fixed fields that must be among its files; read by Source.statics.
-        gaps: error, or skip missing days and note them.
+        missing: policies for gaps and days; default: every missing day is an error.
+        workers: processes that read headers.
 
     Raises:
         InputDataError: bad files (all of them listed), missing or ambiguous variables, mixed calendars, unequal units or grids,
@@ -101,10 +102,16 @@ def open_source(
         channels,
         optional=optional,
         statics=statics,
-        gaps=gaps,
+        gaps=(missing or MissingConfig()).gaps,
+        day_shift_hours=(missing or MissingConfig()).day_shift_hours,
         role=source.role,
         variables=source.variables,
         assume_units=source.assume_units,
+        select=source.select,
+        fill_values=source.fill_values,
+        member=source.member,
+        aggregate=source.aggregate,
+        workers=workers,
     )
 
 
@@ -116,37 +123,101 @@ def open_files(
     optional: Sequence[Channel] = (),
     statics: Sequence[str] = (),
     gaps: str = "error",
+    day_shift_hours: float = 6.0,
     role: str = "gcm",
     variables: Mapping[str, str] | None = None,
     assume_units: Mapping[str, str] | None = None,
+    select: Mapping[str, str | list[str]] | None = None,
+    fill_values: Sequence[float] = (),
+    member: int | str | None = None,
+    aggregate: str = "none",
+    workers: int | None = None,
 ) -> Source:
-    """Open a source from paths and globs; arguments and errors as open_source."""
-    headers = scan(paths)
-    opening = Opening(name, headers, variables or {}, assume_units or {}, gaps == "skip")
-    series = {channel.name: assemble(opening, channel) for channel in dict.fromkeys(channels)}
-    absent = [channel for channel in dict.fromkeys(channels) if series[channel.name] is None]
-    if absent:
-        raise missing_channels(opening, absent)
-    found = {key: one for key, one in series.items() if one is not None}
-    extra = {channel.name: assemble(opening, channel) for channel in dict.fromkeys(optional) if channel.name not in found}
-    _one_calendar(name, [one for one in (*found.values(), *extra.values()) if one is not None])
-    notes: list[str] = []
+    """Open a source from paths, globs and folders; arguments as in the config, errors as open_source."""
+    opening = Opening(
+        name,
+        scan(paths, select=select or None, workers=workers),
+        renames=variables or {},
+        assume_units=assume_units or {},
+        skip_gaps=gaps == "skip",
+        day_shift_hours=day_shift_hours,
+        fill_values=tuple(fill_values),
+        member=member,
+        average=aggregate == "mean",
+        select=select or {},
+    )
+    return _open(opening, role, list(dict.fromkeys(channels)), list(dict.fromkeys(optional)), statics)
+
+
+def _open(opening: Opening, role: str, channels: Sequence[Channel], optional: Sequence[Channel], statics: Sequence[str]) -> Source:
+    name, wanted = opening.name, {channel.name for channel in channels}
+    notes = opening.notes
+    notes += dict.fromkeys(f"{name}: {note}" for header in opening.headers for note in header.notes)
+    series = _all_series(opening, channels, optional, statics, notes)
+    found = {key: one for key, one in series.items() if key in wanted}
     days = _common_days(opening, found, notes)
-    for key, one in extra.items():
-        if one is not None and np.isin(days, one.days, assume_unique=True).all():
-            found[key] = one
-        elif one is not None:
-            notes.append(f"{name}: {key} lacks some of the days and is left out")
+    found |= _on_all_days(opening, {key: one for key, one in series.items() if key not in wanted}, days, notes)
     for key, one in found.items():
         one.restrict(days)
         one.label, one.shared_notes = f"{name}: {key}", notes
-    for static in statics:
-        _locate_static(opening, static)
     notes += _collect_notes(name, found)
     for note in notes:
         log.log(logging.WARNING if any(word in note for word in _ASSUMPTIONS) else logging.INFO, "%s", note)
     calendar = next((one.calendar for one in found.values()), "standard")
-    return Source(name, role, calendar, days, found, [header.manifest() for header in headers], notes, opening)
+    return Source(name, role, calendar, days, found, [header.manifest() for header in opening.headers], notes, opening)
+
+
+def _all_series(
+    opening: Opening, channels: Sequence[Channel], optional: Sequence[Channel], statics: Sequence[str], notes: list[str]
+) -> dict[str, Series]:
+    """Series by channel name; all that is wrong with the files, and then all that is wrong with their days, is told at once."""
+    problems = Problems()
+    found, absent = {}, []
+    for channel in dict.fromkeys([*channels, *optional]):
+        before = len(problems.errors)
+        files = gather(opening, channel, problems)
+        if files:
+            found[channel] = files
+        elif channel in channels and len(problems.errors) == before:
+            absent.append(channel)
+    with problems.caught():
+        if absent:
+            raise missing_channels(opening, absent)
+    with problems.caught():
+        notes += one_run(opening.name, _distinct(found), opening.select)
+    with problems.caught():
+        one_calendar(opening.name, found)
+    with problems.caught():
+        _member_is_used(opening, found)
+    for static in statics:
+        with problems.caught():
+            locate_static(opening, static)
+    series = {}
+    for channel, files in found.items():
+        with problems.caught():
+            one = assemble(opening, channel, files, problems)
+            if one is not None:
+                series[channel.name] = one
+    raise_together(problems)
+    for one in series.values():
+        with problems.caught():
+            lay_days(opening, one)
+    raise_together(problems)
+    return series
+
+
+def _distinct(found: Mapping[Channel, Sequence[Found]]) -> list[FileHeader]:
+    return list({id(one.header): one.header for files in found.values() for one in files}.values())
+
+
+def _member_is_used(opening: Opening, found: Mapping[Channel, Sequence[Found]]) -> None:
+    if opening.member is None or not found or any(one.layout.member for files in found.values() for one in files):
+        return
+    raise InputDataError(
+        f"{opening.name}: member {opening.member} is asked for, and no variable has an ensemble dimension",
+        where=f"source {opening.name}",
+        hint="remove sources.NAME.member",
+    )
 
 
 def open_grid(path: str | Path) -> xr.Dataset:
@@ -159,7 +230,7 @@ def open_grid(path: str | Path) -> xr.Dataset:
     problem: InputDataError | None = None
     for variable in _grid_candidates(header):
         try:
-            return read_coordinates(header, variable, layout_of(header, variable))[0]
+            return read_coordinates(header, variable, layout_of(header, variable, any_member=True))[0]
         except InputDataError as error:
             problem = problem or error
     raise problem or InputDataError("the file has no horizontal grid", where=str(path), hint="give a file with a field on a grid")
@@ -175,14 +246,6 @@ def _grid_candidates(header: FileHeader) -> list[VariableHeader]:
     if lat is not None and lon is not None:
         fields.append(VariableHeader("grid", (lat.name, lon.name), (*lat.shape, *lon.shape), "float64", {}))
     return fields
-
-
-def _one_calendar(name: str, series: Sequence[Series]) -> None:
-    calendars: dict[str, list[str]] = {}
-    for one in series:
-        calendars.setdefault(one.calendar, []).extend(piece.header.path.name for piece in one.pieces)
-    if len(calendars) > 1:
-        raise mixed_calendars(name, calendars)
 
 
 def _common_days(opening: Opening, series: Mapping[str, Series], notes: list[str]) -> NDArray[np.int64]:
@@ -207,6 +270,13 @@ def _common_days(opening: Opening, series: Mapping[str, Series], notes: list[str
     )
 
 
+def _on_all_days(opening: Opening, optional: Mapping[str, Series], days: NDArray[np.int64], notes: list[str]) -> dict[str, Series]:
+    """Those of the optional channels that have all the days; the others are noted."""
+    found = {key: one for key, one in optional.items() if np.isin(days, one.days, assume_unique=True).all()}
+    notes += [f"{opening.name}: {key} lacks some of the days and is left out" for key in optional if key not in found]
+    return found
+
+
 def _collect_notes(name: str, series: Mapping[str, Series]) -> list[str]:
     """Notes of all series, equal ones told once with the channels they hold for."""
     told: dict[str, list[str]] = {}
@@ -214,41 +284,6 @@ def _collect_notes(name: str, series: Mapping[str, Series]) -> list[str]:
         for note in one.notes:
             told.setdefault(note, []).append(key)
     return [f"{name}: {'all channels' if 1 < len(keys) == len(series) else ', '.join(keys)}: {note}" for note, keys in told.items()]
-
-
-def _locate_static(opening: Opening, name: str) -> tuple[FileHeader, str]:
-    for header in opening.headers:
-        found = find_static(header, name, opening.renames.get(name))
-        if found is not None:
-            return header, found
-    raise InputDataError(
-        f"{opening.name}: fixed field {name} ({lookup(name).standard_name}) not found in {len(opening.headers)} files",
-        where=f"source {opening.name}",
-        hint=f"add its file to the source's files, or name it: sources.NAME.variables: {{{name}: NAME_IN_FILE}}",
-    )
-
-
-def _static(opening: Opening, name: str) -> tuple[NDArray[np.float32], xr.Dataset]:
-    header, key = _locate_static(opening, name)
-    row, variable = lookup(name), header.variables[key]
-    layout = layout_of(header, variable)
-    decoder = Decoder.of(variable, units.to_working(row, opening.assume_units.get(name, variable.text("units"))))
-    with netCDF4.Dataset(header.path) as dataset:
-        dataset.set_auto_maskandscale(False)
-        raw = np.asarray(dataset[key][...])
-    kept = [dim for dim in layout.dims if dim in (layout.y, layout.x)]
-    raw = raw[tuple(slice(None) if dim in kept else 0 for dim in layout.dims)]
-    raw = layout.order(raw if kept == [layout.y, layout.x] else raw.T, (layout.y, layout.x))
-    values, _ = decoder.decode(np.ascontiguousarray(raw))
-    fault = implausible(row, values[None])
-    if fault is not None:
-        lowest, highest = row.valid_range
-        raise InputDataError(
-            f"{name} holds values from {fault[1]:.6g} to {fault[2]:.6g} {row.units}, plausible are {lowest:g} to {highest:g}",
-            where=f"{header.path}: {key}",
-            hint=f"wrong units: sources.NAME.assume_units: {{{name}: ...}}",
-        )
-    return values, read_coordinates(header, variable, layout)[0]
 
 
 __all__ = ["Series", "Source", "open_files", "open_grid", "open_source"]

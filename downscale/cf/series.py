@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 
 from downscale.cf.calendar import iso
 from downscale.cf.days import DayTable
-from downscale.cf.fields import Decoder, clip_negligible, implausible
+from downscale.cf.fields import CACHED_VALUES, Decoder, accumulates, clip_negligible, implausible, plausible_range
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.layout import Layout
 from downscale.errors import InputDataError
 from downscale.variables import Channel, lookup
 
 log = logging.getLogger(__name__)
-_CACHE_BYTES = (2**20, 2**26)
+_CACHE_BYTES = (2**20, 2**28)
+_READ_BYTES = 2**23
+"""Fields read at a time: small enough for the allocator to use the same memory again, large enough for the calls not to count."""
+_MEAN_BYTES = 2**25
+"""Sub-daily fields held at a time while they are averaged."""
 _LEAP = 31
 """Steps of a file skipped within one read; a longer jump is worth a read of its own."""
 
@@ -67,7 +71,7 @@ class Series:
     table: DayTable = field(repr=False, default=None)  # type: ignore[assignment]
     label: str = field(repr=False, default="")
     shared_notes: list[str] = field(repr=False, default_factory=list)
-    _open: tuple[int, netCDF4.Dataset] | None = field(repr=False, default=None)
+    _open: tuple[int, netCDF4.Dataset, bool] | None = field(repr=False, default=None)
     _counts: dict[str, int] = field(repr=False, default_factory=dict)
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -79,22 +83,45 @@ class Series:
 
         Raises:
             InputDataError: a file cannot be read (F05), has changed since it was catalogued (F07), or holds values outside the
-                variable's plausible range (U02, U06, U07).
+                variable's plausible range (U02, U04, U06, U07), or precipitation that only ever grows (T13).
         """
         start, stop, _ = slice(start, stop).indices(len(self.days))
-        files, steps = self.table.file[start:stop], self.table.step[start:stop]
-        runs = list(_runs(files, steps))
-        if len(runs) == 1:
-            return self._read_run(int(files[0]), steps, start)
-        shape = (max(stop - start, 0), *self._plane())
-        block = np.empty(shape, np.float32)
-        for begin, end in runs:
-            block[begin:end] = self._read_run(int(files[begin]), steps[begin:end], start + begin)
+        block = self._read_days(start, stop) if self.table.parts == 1 else self._read_means(start, stop)
+        if self.channel.variable == "pr" and accumulates(block):
+            path = self.pieces[int(np.ravel(self.table.file[start])[0])].header.path
+            raise InputDataError(
+                f"pr only ever grows over {len(block)} days: accumulated since the start, not a daily amount",
+                where=f"{path}: {iso(self.days[start])} to {iso(self.days[stop - 1])}",
+                hint="take differences of the days first, e.g. cdo -deltat IN OUT",
+            )
+        return block
+
+    def _read_days(self, start: int, stop: int) -> NDArray[np.float32]:
+        files, steps, days = self.table.file[start:stop], self.table.step[start:stop], self.days[start:stop]
+        return self._read_steps(files, steps, days)
+
+    def _read_means(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Means of the steps of each day, some days at a time; NaN where a step is NaN."""
+        block = np.empty((max(stop - start, 0), *self._plane()), np.float32)
+        parts = self.table.parts
+        many = max(_MEAN_BYTES // (parts * max(block[:1].nbytes, 1)), 1)
+        for first in range(0, len(block), many):
+            part = slice(start + first, min(start + first + many, stop))
+            files, steps = self.table.file[part], self.table.step[part]
+            fields = self._read_steps(files.ravel(), steps.ravel(), np.repeat(self.days[part], parts))
+            block[first : first + many] = fields.reshape(len(files), parts, *fields.shape[1:]).mean(axis=1, dtype=np.float64)
+        return block
+
+    def _read_steps(self, files: NDArray[np.int64], steps: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.float32]:
+        block = np.empty((len(days), *self._plane()), np.float32)
+        for begin, end in _runs(files, steps):
+            self._fill(block[begin:end], int(files[begin]), steps[begin:end], days[begin:end])
         return block
 
     def read_days_of(self, file: int, steps: NDArray[np.int64], first: int) -> NDArray[np.float32]:
         """Fields of given steps of one of the series' files; ``first`` is the day (yyyymmdd) named in errors."""
-        return self._decode(file, self._raw(file, steps, iso(first)), np.full(len(steps), first))
+        out = np.empty((len(steps), *self._plane()), np.float32)
+        return self._fill(out, file, steps, np.full(len(steps), first))
 
     def restrict(self, days: NDArray[np.int64]) -> None:
         """Keep only the given days, all of which the series has."""
@@ -103,33 +130,51 @@ class Series:
             self.days = self.table.days
 
     def close(self) -> None:
-        """Close the file that the last read left open."""
+        """Close the file that the last read left open.
+
+        Raises:
+            InputDataError: the file was changed, replaced or removed while it was in use (F07).
+        """
+        if self._open is not None:
+            file = self._open[0]
+            self._release()
+            unchanged(self.pieces[file].header)
+
+    def _release(self) -> None:
         if self._open is not None:
             self._open[1].close()
             self._open = None
 
-    def _read_run(self, file: int, steps: NDArray[np.int64], start: int) -> NDArray[np.float32]:
-        days = self.days[start : start + len(steps)]
-        return self._decode(file, self._raw(file, steps, f"{iso(days[0])} to {iso(days[-1])}"), days)
+    def _fill(self, out: NDArray[np.float32], file: int, steps: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read steps of one file into ``out``, a part that the storage chunks and the memory allow at a time."""
+        self._dataset(file)
+        assert self._open is not None
+        many = max(_READ_BYTES // max(out[:1].nbytes, 1), 1) if self._open[2] else max(len(out), 1)
+        for first in range(0, len(out), many):
+            part = slice(first, first + many)
+            when = f"{iso(days[part][0])} to {iso(days[part][-1])}"
+            self._decode(out[part], file, self._raw(file, steps[part], when), days[part])
+        return out
 
     def _raw(self, file: int, steps: NDArray[np.int64], when: str) -> NDArray[Any]:
-        """Stored numbers of the steps, as (time, y, x)."""
+        """Stored numbers of the steps, as (time, y, x), rows and columns in the order of the file."""
         piece = self.pieces[file]
         low, high = int(steps.min()), int(steps.max()) + 1
         layout = piece.layout
         key = tuple(self._key(piece, dim, low, high) for dim in layout.dims)
+        dataset = self._dataset(file)
         try:
-            raw = np.asarray(self._dataset(file)[piece.variable.name][key])
+            raw = np.asarray(dataset[piece.variable.name][key])
         except (RuntimeError, OSError, IndexError, KeyError) as error:
-            self.close()
+            self._release()
+            unchanged(piece.header)
             raise InputDataError(
                 f"{self.channel.name} cannot be read: {str(error).splitlines()[0]}",
                 where=f"{piece.header.path}: {piece.variable.name}, {when}",
                 hint="the file is damaged; fetch it again",
             ) from error
         kept = [dim for dim in layout.dims if dim in (layout.time, layout.y, layout.x)]
-        raw = raw.transpose([kept.index(dim) for dim in (layout.time, layout.y, layout.x) if dim is not None])
-        raw = layout.order(raw, (str(layout.time), layout.y, layout.x))
+        raw = np.ascontiguousarray(raw.transpose([kept.index(dim) for dim in (layout.time, layout.y, layout.x) if dim is not None]))
         return raw if high - low == len(steps) and bool((np.diff(steps) == 1).all()) else raw[steps - low]
 
     def _key(self, piece: Piece, dim: str, low: int, high: int) -> int | slice:
@@ -137,24 +182,35 @@ class Series:
             return slice(low, high)
         if dim in (piece.layout.y, piece.layout.x):
             return slice(None)
-        return piece.level_index or 0 if dim == piece.layout.level else 0
+        return piece.layout.index(dim, piece.level_index)
 
-    def _decode(self, file: int, raw: NDArray[Any], days: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _decode(self, out: NDArray[np.float32], file: int, raw: NDArray[Any], days: NDArray[np.int64]) -> None:
+        """Order, decode and screen into ``out``, one piece that fits the cache after the other."""
         piece, variable = self.pieces[file], lookup(self.channel.variable)
-        values, undeclared = piece.decoder.decode(np.ascontiguousarray(raw))
+        many = max(CACHED_VALUES // max(out[:1].size, 1), 1)
+        undeclared = extra = clipped = 0
+        for first in range(0, len(out), many):
+            fields = piece.layout.order(raw[first : first + many], (str(piece.layout.time), piece.layout.y, piece.layout.x))
+            values = out[first : first + many]
+            missing = piece.decoder.decode_into(fields, values)
+            undeclared, extra = undeclared + missing.undeclared, extra + missing.extra
+            clipped += clip_negligible(variable, values)
+            fault = implausible(self.channel, values)
+            if fault is not None:
+                raise self._implausible(piece, int(days[first + fault[0]]), fault[1], fault[2])
         self._count("values of the undeclared netCDF default fill value read as missing", undeclared)
-        self._count("negligible negative values set to 0", clip_negligible(variable, values))
-        fault = implausible(variable, values)
-        if fault is not None:
-            step, low, high = fault
-            lowest, highest = variable.valid_range
-            stated = piece.decoder.conversion.source
-            raise InputDataError(
-                f"{self.channel.name} holds values from {low:.6g} to {high:.6g} {variable.units}, plausible are {lowest:g} to {highest:g}",
-                where=f"{piece.header.path}: {piece.variable.name}, {iso(days[step])} (read as '{stated}')",
-                hint=f"wrong units: sources.NAME.assume_units: {{{variable.name}: ...}}; a fill value: declare it as _FillValue",
-            )
-        return values
+        self._count("values equal to the config's fill_values read as missing", extra)
+        self._count("negligible negative values set to 0", clipped)
+
+    def _implausible(self, piece: Piece, day: int, low: float, high: float) -> InputDataError:
+        variable = lookup(self.channel.variable)
+        lowest, highest = plausible_range(self.channel)
+        stated = piece.decoder.conversion.source
+        return InputDataError(
+            f"{self.channel.name} holds values from {low:.6g} to {high:.6g} {variable.units}, plausible are {lowest:g} to {highest:g}",
+            where=f"{piece.header.path}: {piece.variable.name}, {iso(day)} (read as '{stated}')",
+            hint=f"wrong units: sources.NAME.assume_units: {{{variable.name}: ...}}; a fill value: _FillValue or sources.NAME.fill_values",
+        )
 
     def _count(self, what: str, number: int) -> None:
         """Keep one note with the total; the log speaks once a series."""
@@ -176,13 +232,17 @@ class Series:
             return self._open[1]
         self.close()
         header = self.pieces[file].header
-        stat = header.path.stat()
-        if (stat.st_size, stat.st_mtime_ns) != (header.size, header.mtime_ns):
-            raise InputDataError("an input file was replaced while it was in use", where=str(header.path), hint="run the command again")
-        dataset = netCDF4.Dataset(header.path)
+        unchanged(header)
+        try:
+            dataset = netCDF4.Dataset(header.path)
+        except (RuntimeError, OSError) as error:
+            raise InputDataError(
+                f"an input file cannot be opened any more: {error.strerror if isinstance(error, OSError) else error}",
+                where=str(header.path),
+                hint="see whether it is still there and readable, and run the command again",
+            ) from error
         dataset.set_auto_maskandscale(False)
-        _bound_cache(dataset[self.pieces[file].variable.name])
-        self._open = (file, dataset)
+        self._open = (file, dataset, _bound_cache(dataset[self.pieces[file].variable.name]))
         return dataset
 
     def _plane(self) -> tuple[int, int]:
@@ -191,14 +251,35 @@ class Series:
         return sizes[piece.layout.y], sizes[piece.layout.x]
 
 
-def _bound_cache(variable: netCDF4.Variable) -> None:
-    """Keep one row of chunks in time, which two neighbouring blocks share, and not tens of MB of every open file."""
+def unchanged(header: FileHeader) -> None:
+    """Refuse a file that is not the one that was catalogued: gone, or of another size or time (F07)."""
+    try:
+        stat = header.path.stat()
+    except OSError as error:
+        problem = f"vanished while it was in use ({error.strerror})"
+    else:
+        if (stat.st_size, stat.st_mtime_ns) == (header.size, header.mtime_ns):
+            return
+        problem = "was replaced while it was in use"
+    raise InputDataError(
+        f"an input file {problem}", where=str(header.path), hint="let nothing write to the inputs, and run the command again"
+    )
+
+
+def _bound_cache(variable: netCDF4.Variable) -> bool:
+    """Keep one row of chunks in time, which neighbouring reads share, and not tens of MB of every open file; whether a row is kept."""
     chunks = variable.chunking()
     if isinstance(chunks, str) or chunks is None:
-        return
+        return True
     time = variable.dimensions.index("time") if "time" in variable.dimensions else 0
-    row = chunks[time] * variable.dtype.itemsize * int(np.prod(variable.shape)) // max(variable.shape[time], 1)
-    variable.set_var_chunk_cache(size=int(min(max(row, _CACHE_BYTES[0]), _CACHE_BYTES[1])), nelems=521, preemption=1.0)
+    planes = [-(-length // chunk) * chunk for length, chunk in zip(variable.shape, chunks, strict=True)]
+    planes[time] = chunks[time]
+    row = int(np.prod(planes)) * variable.dtype.itemsize
+    least, most = _CACHE_BYTES
+    variable.set_var_chunk_cache(size=min(max(row, least), most), nelems=4133, preemption=0.0)
+    if row > most:
+        log.info("%s is stored in chunks of %d steps, too large to keep: reading it is slow", variable.name, chunks[time])
+    return row <= most
 
 
 def _runs(files: NDArray[np.int64], steps: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ refused: the config's assume_units says what it is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -109,13 +110,14 @@ def to_working(variable: Variable, units: str) -> Conversion:
     """The map from a file's units to a variable's working units.
 
     Raises:
-        InputDataError: unknown units, units of another quantity, or precipitation summed over an unknown time.
+        InputDataError: unknown units, units of another quantity, precipitation summed over an unknown time (T13), or per cent
+            for specific humidity (U04).
     """
     conversion = _physical(variable, units) or linear(units, variable.units)
-    if conversion is None:
+    if conversion is None or (variable.name == "hus" and clean(units) == "%"):
         raise InputDataError(
             f"units '{units}' of {variable.name} cannot be converted to {variable.units}{_reason(variable, units)}",
-            hint=f"say what they are in the config: sources.NAME.assume_units: {{{variable.name}: {_example(variable)}}}",
+            hint=f"say what they are in the config: sources.NAME.assume_units: {{{variable.name}: {_example(variable, units)}}}",
         )
     return conversion
 
@@ -135,6 +137,17 @@ def pressure_hpa(values: NDArray[Any], units: str) -> NDArray[np.float64] | None
     return None if conversion is None else levels * conversion.scale + conversion.offset
 
 
+def summed_hours(cell_methods: str, width: float) -> float | None:
+    """Hours that a sum along time spans, by its time bounds (``width`` in hours, 0 without) or its interval; None when it is no sum."""
+    match = re.search(r"\btime:\s*sum\b\s*(?:within\s+\w+\s*)?(?:\(interval:\s*([\d.]+)\s*([A-Za-z]+)\s*\))?", cell_methods)
+    if match is None:
+        return None
+    if width:
+        return width
+    hours = linear(match[2], "hour") if match[1] else None
+    return None if hours is None else float(match[1]) * hours.scale
+
+
 def _physical(variable: Variable, units: str) -> Conversion | None:
     """Conversions that need a physical constant."""
     if variable.name == "pr":
@@ -151,10 +164,14 @@ def _reason(variable: Variable, units: str) -> str:
         return ": the attribute is missing or empty"
     if variable.name == "pr" and (linear(units, "mm") or linear(units, "kg m-2")):
         return ": a sum over an unknown time"
+    if variable.name == "hus" and clean(units) == "%":
+        return ": per cent is what relative humidity has"
     return "" if _parse(units) else ": UDUNITS does not know them"
 
 
-def _example(variable: Variable) -> str:
+def _example(variable: Variable, units: str) -> str:
+    if variable.name == "pr" and clean(units) in ("m", "cm"):
+        return f"{clean(units)}/day"
     return {"pr": "mm/day", "tas": "degC"}.get(variable.name, variable.file_units)
 
 
