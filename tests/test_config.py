@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import run_cli
 
 from downscale.config.load import differences, digest, dump_yaml, load_config
 from downscale.errors import ConfigError
 
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 GOOD = """\
 workspace: out
 sources:
@@ -138,8 +140,17 @@ def test_digest_and_differences_see_every_leaf():
     assert differences(one, other) == ["a.b: 1 -> 2", "d: null -> 3"]
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_every_shipped_config_loads(path, monkeypatch):
     monkeypatch.setenv("DOWNSCALE_DATA", "/data")
     monkeypatch.setenv("DOWNSCALE_WORKSPACE", "/results")
     load_config(path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_every_shipped_config_passes_check(path, monkeypatch, tmp_path, request):
+    """Opens every input, builds the network, runs a batch; configs on real data where the data are."""
+    monkeypatch.setenv("DOWNSCALE_DATA", str(request.getfixturevalue("shared_data")) if "DOWNSCALE_DATA" in path.read_text() else "/data")
+    result = run_cli("check", path, "--set", f"workspace={tmp_path / 'results'}", "--set", "model.width=8")
+    assert result.exit_code == 0, result.stderr
+    assert "nothing stands in the way" in result.stdout and not (tmp_path / "results").exists()

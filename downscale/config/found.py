@@ -86,7 +86,8 @@ class FoundRun:
     def words(self) -> str:
         """One line: what it is, when, on which grid."""
         days = self.days
-        span = f"{iso(days[0])} to {iso(days[-1])}, {len(days)} day{'s' * (len(days) != 1)}, {self.calendar}" if days else "fixed fields only"
+        count = f"{len(days)} day{'s' * (len(days) != 1)}"
+        span = f"{iso(days[0])} to {iso(days[-1])}, {count}, {self.calendar}" if days else "fixed fields only"
         driven = f" driven by {self.driver}" if self.driver else ""
         experiments = f", {' + '.join(self.experiments)}" if self.experiments else ""
         return f"{self.model or self.name}{driven}{experiments}: {span}; {self.grid}"
