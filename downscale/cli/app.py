@@ -20,8 +20,8 @@ A new experiment, in order: **init** (a config from your files), **check** (befo
 **train**, **apply**, **evaluate** (scores and report). `downscale demo` shows all of it on sample data in a few minutes.
 Each stage reads what the one before left in the workspace; run the same command again and it finishes or says that nothing is left to do.
 
-Exit codes: 0 done, 1 internal error or a training that diverged, 2 usage or config, 3 output exists, 4 input data rejected, 5 missing dependency or a newer artefact,
-75 stopped by a signal with everything saved (run the same command again).
+Exit codes: 0 done, 1 internal error or a training that diverged, 2 usage or config, 3 output exists, 4 input data rejected, 5 missing
+dependency or a newer artefact, 75 stopped by a signal with everything saved (run the same command again).
 """,
 )
 config_app = typer.Typer(no_args_is_help=True, help="The config's own documentation.")
