@@ -456,4 +456,5 @@ def test_ten_thousand_files_of_one_structure_share_it(tmp_path):
         write(tmp_path / f"{day}.nc", first=20010100 + day, last=20010100 + day)
     headers = scan([tmp_path])
     assert len({id(header.variables) for header in headers}) == len({id(header.values["lat"]) for header in headers}) == 1
-    assert "no file matches" in refused("cannot be used", [tmp_path / "x*.nc"], [Channel("tas")])
+    text = refused("cannot be used", [tmp_path / "x*.nc"], [Channel("tas")])
+    assert "no file matches" in text and "correct the path or pattern" in text and "fetch" not in text

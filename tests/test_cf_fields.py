@@ -53,6 +53,15 @@ def test_the_raw_numbers_are_left_alone_unless_they_are_the_values():
     np.testing.assert_array_equal(values, np.array([[274.15, np.nan, np.nan]], np.float32))
 
 
+def test_the_default_fill_of_packed_integers():
+    raw = np.array([-32767, -32766, 100], "i2")
+    values, missing = decoder("i2", scale_factor=0.01, add_offset=280.0).decode(raw)
+    np.testing.assert_array_equal(np.isnan(values), [True, False, False])
+    assert missing.undeclared == 1
+    for attrs in ({"scale_factor": 0.01, "_FillValue": 100}, {}):  # declared otherwise, or counts and not packed numbers
+        assert decoder("i2", **attrs).decode(raw)[1].undeclared == 0
+
+
 def test_unsigned_bytes():
     values, _ = decoder("i1", scale_factor=2.0, _Unsigned="true", _FillValue=-1).decode(np.array([-2, -1, 0, 127], "i1"))
     np.testing.assert_array_equal(values, np.array([508.0, np.nan, 0.0, 254.0], np.float32))

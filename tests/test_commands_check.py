@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import run_cli
 
+from downscale.cli.check import span
 from downscale.pairs.sample import sample_positions
 
 
@@ -171,3 +172,8 @@ def test_checksums_are_compared_and_a_wrong_one_is_named(experiment, tiny_world,
 def test_the_days_looked_at_are_the_first_the_middle_and_the_last():
     assert sample_positions(100, 2).tolist() == [0, 1, 49, 50, 98, 99]
     assert sample_positions(5, 2).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_spans_of_time_in_words():
+    said = [span(seconds) for seconds in (0.163, 8.7, 87, 119, 120, 7100, 7300, 180000)]
+    assert said == ["0.16 s", "8.7 s", "87 s", "120 s", "2 minutes", "120 minutes", "2 hours", "2.1 days"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import netCDF4
@@ -13,7 +14,7 @@ from conftest import run_cli
 from downscale.cf.catalogue import scan
 from downscale.cf.identity import identify
 from downscale.cf.survey import survey
-from downscale.config.choices import same_model, split_years
+from downscale.config.choices import choose, same_model, split_years
 from downscale.config.load import load_config
 from downscale.errors import InputDataError
 
@@ -203,6 +204,20 @@ def test_the_split_keeps_years_whole_and_leaves_no_day_over():
     assert "/" in short.train[0] and short.year_starts == 1
     with pytest.raises(InputDataError, match="no day in common"):
         split_years([])
+    with pytest.raises(InputDataError, match="3 days to learn from: too few"):
+        split_years(days(2001)[:3])
+    four = split_years(days(2001)[:4])
+    spans = [tuple(part[0].split("/")) for part in (four.train, four.validation, four.test)]
+    assert spans[0][1] < spans[1][0] and spans[1][1] < spans[2][0]
+
+
+def test_a_small_grid_is_not_merged_away(tmp_path):
+    """Without a coarse run, blocks of about 150 km; but a cut of few cells keeps some coarse ones."""
+    write_rotated(tmp_path / "tas.nc", name="tas")
+    (run,), _ = survey(scan([tmp_path]))
+    for shape, blocks in (((100, 120), 12), ((10, 7), 2), ((24, 40), 6)):
+        cut = replace(run, shape=shape, spacing_km=12.5, grid_key="one")
+        assert choose([cut]).upscale == {"coarsen": blocks}
 
 
 def test_json_lists_what_to_look_at(tmp_path):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import netCDF4
 import pytest
 from cf_files import write, write_rotated
 from conftest import run_cli
+from rich.console import Console
+
+from downscale.cli import tables
+from downscale.cli.console import Options, show_error
+from downscale.errors import InputDataError
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +189,50 @@ def test_what_downscale_does_not_know_is_said(tmp_path, name):
     (tmp_path / "foreign.zarr" / "zarr.json").write_text('{"attributes": {}, "node_type": "group", "zarr_format": 3}')
     result = run_cli("inspect", tmp_path / name)
     assert result.exit_code == 4 and name in result.stderr and len(result.stderr.splitlines()) == 3
+
+
+def test_what_is_broken_or_no_file_is_refused_in_three_lines(tmp_path):
+    for name, text in (("model.json", "{}"), ("prediction.json", "[]"), ("truth.json", "{}"), ("zarr.json", "{")):
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        (folder / name).write_text(text)
+        result = run_cli("inspect", folder)
+        assert result.exit_code == 4 and str(folder) in result.stderr and "internal" not in result.stderr, result.output
+        assert len(result.stderr.strip().splitlines()) == 3
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (("dangling", "symbolic link to nothing"), ("pipe", "not a regular file")):
+        result = run_cli("inspect", tmp_path / name)
+        assert result.exit_code == 4 and reason in result.stderr, result.output
+
+
+def test_a_fixed_field_is_named(tmp_path):
+    with netCDF4.Dataset(tmp_path / "HSURF.nc", "w") as file:
+        for dim, units in (("lat", "degrees_north"), ("lon", "degrees_east")):
+            file.createDimension(dim, 3)
+            file.createVariable(dim, "f8", (dim,)).units = units
+            file[dim][:] = [40.0, 41.0, 42.0]
+        field = file.createVariable("HSURF", "f4", ("lat", "lon"))
+        field.standard_name, field.units = "surface_altitude", "m"
+    assert facts(tmp_path / "HSURF.nc")["variables"][0]["taken as"] == "orog"
+
+
+def test_control_characters_of_a_file_reach_no_terminal(tmp_path, capsys):
+    units = "blubb\n\x1b[31m[bold]"
+    write(tmp_path / "tas.nc", name="tas", units="K")
+    with netCDF4.Dataset(tmp_path / "tas.nc", "a") as file:
+        file["tas"].units = units
+    shown = look(tmp_path / "tas.nc")
+    assert "\x1b[31m" not in shown and "[31m[bold]" in shown
+    show_error(InputDataError(f"units '{units}'", where="tas", hint="mend it", findings=[units]), Options())
+    told = capsys.readouterr().err
+    assert "\x1b[31m" not in told and "[31m[bold]" in told and len(told.splitlines()) == 4
+
+
+def test_columns_go_below_each_other_in_a_narrow_terminal(monkeypatch, capsys):
+    rows = (["variable", "shape", "meaning"], [["tas", "time 365 x lat 10 x lon 7", "near-surface air temperature"]])
+    for width, lines in ((100, 2), (40, 3)):
+        monkeypatch.setattr(tables, "output", lambda width=width: Console(width=width, soft_wrap=True, highlight=False))
+        tables.print_columns(*rows)
+        shown = capsys.readouterr().out.splitlines()
+        assert len(shown) == lines and max(map(len, shown)) <= max(width, 45), shown

@@ -66,9 +66,11 @@ def test_resolved_config_loads_back_to_the_same(write, tmp_path):
         (("epochs: 5", "epoch: 5"), 9, "did you mean 'epochs'"),
         (("learning_rate", "learing_rate"), 9, "did you mean 'learning_rate'"),
         (("{to: G}", "{to: {coarsn: 4}}"), 7, "did you mean 'coarsen'"),
-        (("{to: G}", "{to: H}"), 1, "'H' is not a gcm or reanalysis source"),
-        (("drives: A", "drives: B"), 1, "'B' is not an rcm source nor observations"),
-        (("A/perfect", "A/almost"), 1, "not NAME/perfect"),
+        (("{to: G}", "{to: G, smooth: 4}"), 7, "4 is even"),
+        (("{to: G}", "{to: G, smooth: -1}"), 7, "greater than or equal to 1"),
+        (("{to: G}", "{to: H}"), 7, "'H' is not a gcm or reanalysis source"),
+        (("drives: A", "drives: B"), 4, "'B' is not an rcm source nor observations"),
+        (("A/perfect", "A/almost"), 9, "not NAME/perfect"),
         (("epochs: 5", "epochs: five"), 9, "integer"),
         (("upscale:", "model: {name: unet_doury, dropout: 0.1}\nupscale:"), 7, "use resunet"),
         (("upscale:", "model: {name: unet_doury, static: true}\nupscale:"), 7, "use resunet"),
@@ -125,6 +127,25 @@ def test_overrides(write):
     assert (cfg.train.epochs, cfg.predictors[0].levels, cfg.split.gap_days) == (7, [500], 0)
     for bad in ("train.epochs", "train.epochs.x=1", "predictors.9.name=tas", "nothing.at=1"):
         refused(write(), [bad])
+
+
+@pytest.mark.parametrize(
+    ("override", "finding"),
+    [
+        ("train.epoch=7", "--set train.epoch: train.epoch: unknown key, did you mean 'epochs'?"),
+        ("sources.B.role=gcm", "--set sources.B.role: sources.B.files: is required"),
+        ("predictors.0.name=tass", "--set predictors.0.name: predictors.0.name: 'tass' is not in the variable table"),
+        ("train.on=[A/almost]", "--set train.on: train.on: 'A/almost' is not NAME/perfect"),
+    ],
+)
+def test_a_wrong_override_is_named_as_such(write, override, finding):
+    error = refused(write(), [override])
+    assert len(error.findings) == 1 and error.findings[0].startswith(finding), error.findings
+
+
+def test_a_line_is_not_blamed_on_an_override_that_is_right(write):
+    error = refused(write(GOOD.replace("epochs: 5", "epoch: 5")), ["train.batch_size=8"])
+    assert [finding.split(":")[0] for finding in error.findings] == ["line 9"]
 
 
 def test_missing_file_and_binary_file(tmp_path):

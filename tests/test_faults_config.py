@@ -152,7 +152,7 @@ def test_a_misspelt_key(write, tmp_path, old, new, meant):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("split.test=[1995]", ("train and test share the days", "19950101")),
+        ("split.test=[1995]", ("train and test share the days", "1995-01-01 to the end of 1995-12")),
         ("split.validation=['1995-06-01/1996-12-31']", ("train and validation share",)),
         ("split.test=['1996-1997']", ("validation and test share",)),
         ("split.test=[2050]", ("no day of the data falls into test", "2050")),

@@ -91,7 +91,7 @@ def test_a_netcdf3_file_cut_short(world):
 def test_an_empty_file(world):
     config, ta, workspace = world
     put(ta, b"")
-    assert_refused(run_cli("prepare", config), f"{ta}: empty file", "fetch them again", untouched=workspace)
+    assert_refused(run_cli("prepare", config), f"{ta}: empty file", "fetch it again", untouched=workspace)
 
 
 @fault("F04", "exit 4, with the first characters of what the file holds instead of netCDF")

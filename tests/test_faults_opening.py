@@ -39,7 +39,7 @@ def test_all_missing_channels_of_all_sources_are_told_at_once(world):
     world.change("targets: [{name: pr}]", "targets: [{name: tasmax}]")
     (world.folder / "gcm" / "tas.nc").rename(world.folder / "gcm" / "tas.txt")
     world.put("gcm", "psl", data=np.full((59, 4, 4), 1e5))
-    text = refused(world, "2 problems", "RCM: tasmax not found in 2 files", "GCM: tas not found in 1 files")
+    text = refused(world, "2 problems", "RCM: tasmax not found in 2 files", "GCM: tas not found in 1 file")
     assert text.count("NAME_IN_FILE") == 2
 
 

@@ -259,7 +259,8 @@ def test_time_bounds_that_are_none(world, fault_of):
 
 @fault(
     "T12",
-    "exit 4 with the day, unless `aggregate: mean`: then means of whole days; not of tasmax, tasmin and sums, and not of part of a day",
+    "exit 4 with the day, unless `aggregate: mean`: then means of whole days; with `aggregate: cell_methods` tasmax and tasmin too, of "
+    "sub-daily maxima and minima (or hourly values); not sums, and not part of a day",
 )
 def test_sub_daily_steps(world):
     path = six_hourly(world, "gcm", "tas")

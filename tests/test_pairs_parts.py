@@ -47,7 +47,7 @@ def test_360_day_february_30_belongs():
 def test_overlap_is_refused_with_the_days():
     with pytest.raises(ConfigError) as caught:
         split_spans(split(test=["1992-06-01/1992-07-01"]))
-    assert "19920601" in caught.value.message and "train and test" in caught.value.message and caught.value.code == 2
+    assert "1992-06-01 to 1992-07-01" in caught.value.message and "train and test" in caught.value.message and caught.value.code == 2
 
 
 def test_gap_days_are_dropped_from_training_on_both_sides():

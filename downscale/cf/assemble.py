@@ -13,7 +13,7 @@ from downscale.cf.gather import Found, Opening
 from downscale.cf.names import describe
 from downscale.cf.runs import experiment_seams
 from downscale.cf.series import Piece, Series
-from downscale.cf.subdaily import may_average, merge_steps
+from downscale.cf.subdaily import WORDS, merge_steps, reduction
 from downscale.errors import InputDataError, Problems
 from downscale.variables import Channel, lookup
 
@@ -44,8 +44,8 @@ def assemble(opening: Opening, channel: Channel, found: Sequence[Found], problem
         Piece(one.header, one.variable, one.layout, one.match.level_index, Decoder.of(one.variable, conversion, opening.fill_values))
         for one in found
     ]
-    table, table_notes = _table(opening, channel, found)
-    return Series(channel, found[0].days.calendar, table.days, coordinates, [*notes, *table_notes], pieces, table)
+    table, method, table_notes = _table(opening, channel, found)
+    return Series(channel, found[0].days.calendar, table.days, coordinates, [*notes, *table_notes], pieces, table, method=method)
 
 
 def lay_days(opening: Opening, series: Series) -> None:
@@ -67,13 +67,13 @@ def missing_channels(opening: Opening, channels: Sequence[Channel]) -> InputData
         wanted = ", ".join(channel.name for channel in channels if channel.variable == variable)
         lines = list(dict.fromkeys(line for header in kinds.values() for line in describe(header, lookup(variable))))
         findings += [
-            f"{wanted}: candidates:" if lines else f"{wanted}: no candidate in {len(opening.headers)} files",
+            f"{wanted}: candidates:" if lines else f"{wanted}: no candidate in {opening.many}",
             *(f"  {line}" for line in lines[:8]),
         ]
     first = channels[0]
     remedy = f"{first.variable}: {'NAME_{level}' if first.level_hpa is not None else 'NAME_IN_FILE'}"
     return InputDataError(
-        f"{opening.name}: {', '.join(channel.name for channel in channels)} not found in {len(opening.headers)} files",
+        f"{opening.name}: {', '.join(channel.name for channel in channels)} not found in {opening.many}",
         where=f"source {opening.name}",
         hint=f"add the files, or name the variable in the config: sources.NAME.variables: {{{remedy}}}",
         findings=findings,
@@ -95,16 +95,20 @@ def one_calendar(name: str, found: Mapping[Channel, Sequence[Found]]) -> None:
         )
 
 
-def _table(opening: Opening, channel: Channel, found: Sequence[Found]) -> tuple[DayTable, list[str]]:
-    """Where each day lies; notes on averaging."""
-    if not opening.average:
-        return merge([one.days.days for one in found]), []
-    table, notes = merge_steps(channel.name, [one.days for one in found], skip=opening.skip_gaps)
-    if table.parts > 1:
-        where = f"{found[0].header.path}: {found[0].match.name}"
-        kinds = dict.fromkeys(may_average(channel, one.variable, where) for one in found)
-        notes.append(f"daily means of {table.parts} steps a day, {', '.join(kinds)} (aggregate: mean)")
-    return table, notes
+def _table(opening: Opening, channel: Channel, found: Sequence[Found]) -> tuple[DayTable, str, list[str]]:
+    """Where each day lies; how its steps become one; notes on that."""
+    if opening.aggregate == "none":
+        return merge([one.days.days for one in found]), "mean", []
+    table, notes = merge_steps(channel.name, [one.days for one in found], aggregate=opening.aggregate, skip=opening.skip_gaps)
+    if table.parts == 1:
+        return table, "mean", notes
+    where = f"{found[0].header.path}: {found[0].match.name}"
+    kinds = dict.fromkeys(reduction(channel, one.variable, where, parts=table.parts, aggregate=opening.aggregate) for one in found)
+    (method,) = {kind.method for kind in kinds}
+    notes.append(
+        f"daily {WORDS[method]} of {table.parts} steps a day, {', '.join(kind.of for kind in kinds)} (aggregate: {opening.aggregate})"
+    )
+    return table, method, notes
 
 
 def _one_name(opening: Opening, channel: Channel, found: Sequence[Found]) -> None:

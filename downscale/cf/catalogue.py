@@ -46,7 +46,8 @@ def scan(
         InputDataError: with one finding for each pattern without a file and each file that is empty, truncated, not netCDF,
             unreadable, damaged or absurdly large (F01-F04, F08, X11); or nothing has the values that are selected.
     """
-    files, findings = expand(patterns)
+    files, absent = expand(patterns)
+    bad: list[str] = []
     cache, sharing = HeaderCache(), Sharing()
     headers: dict[Path, FileHeader] = {}
     unread = []
@@ -58,14 +59,15 @@ def scan(
             headers[one.path] = sharing(known)
     for one, answer in _read(unread, workers, progress):
         if isinstance(answer, str):
-            findings.append(f"{one.path}: {answer}")
+            bad.append(f"{one.path}: {answer}")
         else:
             headers[one.path] = sharing(answer)
             cache.put(answer)
     cache.save()
-    if findings:
-        raise _refusal(sorted(findings))
-    log.info("%d files catalogued (%d headers kept from an earlier run)", len(headers), len(headers) - len(unread))
+    if bad or absent:
+        raise _refusal(bad, absent)
+    many = "s" * (len(headers) != 1)
+    log.info("%d file%s catalogued, %d of them by headers kept from an earlier run", len(headers), many, len(headers) - len(unread))
     noted = [replace(headers[one.path], notes=(one.note,)) if one.note else headers[one.path] for one in files]
     return _select(noted, select) if select else noted
 
@@ -76,12 +78,15 @@ def _cached(cache: HeaderCache, one: Found) -> FileHeader | None:
     return cache.get(one.path, one.resolved, one.status)
 
 
-def _refusal(findings: list[str]) -> InputDataError:
-    many = len(findings) > 1
+def _refusal(bad: list[str], absent: list[str]) -> InputDataError:
+    """The error for bad files and for patterns that name no file."""
+    findings, many = sorted([*bad, *absent]), len(bad) + len(absent) > 1
+    remedies = [f"fetch {'them' if len(bad) > 1 else 'it'} again or remove {'them' if len(bad) > 1 else 'it'} from the list"] * bool(bad)
+    remedies += ["correct the path or pattern that names no file"] * bool(absent)
     return InputDataError(
         f"{len(findings)} of the input files cannot be used" if many else "an input file cannot be used",
         where="" if many else findings[0],
-        hint="fetch them again or remove them from the list; nothing was written",
+        hint=f"{'; '.join(remedies)}; nothing was written",
         findings=findings if many else (),
     )
 

@@ -20,9 +20,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from downscale.cf.axes import is_latitude, is_longitude
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.layout import Layout
-from downscale.cf.names import is_latitude, is_longitude
 from downscale.errors import InputDataError
 
 _LAT = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}

@@ -232,5 +232,5 @@ def _several_a_day(where: str, day: int, count: int, repeated: bool) -> InputDat
     return InputDataError(
         f"the file holds {iso(day)} {count} times: sub-daily data",
         where=where,
-        hint="for means of each day set sources.NAME.aggregate: mean; make tasmax and tasmin first, cdo -daymax and -daymin",
+        hint="for means of each day set sources.NAME.aggregate: mean; with sub-daily tasmax or tasmin, cell_methods",
     )

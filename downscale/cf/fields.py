@@ -45,7 +45,8 @@ class Decoder:
 
     Attributes:
         missing: stored numbers that mean missing.
-        default_fill: the netCDF library's fill value for the type, where the file declares none (NetCDF Users Guide: never written).
+        default_fill: the netCDF library's fill value for the type, where the file declares none (NetCDF Users Guide: never written);
+            of integers only where they are packed.
         extra: lowest and highest stored number of each undeclared fill value that the config gives.
         gain, shift: working value = gain * stored number + shift; CF packing and units in one.
         unsigned: type to read the stored integers as, or None.
@@ -74,7 +75,9 @@ class Decoder:
         declared = [variable.attrs[name] for name in ("_FillValue", "missing_value") if name in variable.attrs]
         numbers = {float(value) for one in declared for value in np.atleast_1d(one) if not isinstance(value, str)}
         missing = tuple(sorted(stored for value in numbers for stored in _stored(value, kind)))
-        default = float(netCDF4.default_fillvals[kind.str[1:]]) if kind.kind == "f" and "_FillValue" not in variable.attrs else None
+        packed = kind.kind == "i" and kind.itemsize > 1 and not declared and {"scale_factor", "add_offset"} & set(variable.attrs)
+        unstated = kind.kind == "f" and "_FillValue" not in variable.attrs
+        default = float(netCDF4.default_fillvals[kind.str[1:]]) if unstated or packed else None
         scale, offset = float(variable.attrs.get("scale_factor", 1.0)), float(variable.attrs.get("add_offset", 0.0))
         known = missing if default is None else (*missing, default)
         around = {one for value in fill_values for one in _around(float(value), scale, offset, kind)}

@@ -30,7 +30,7 @@ def locate_static(opening: Opening, name: str) -> tuple[FileHeader, str]:
         if found is not None:
             return header, found
     raise InputDataError(
-        f"{opening.name}: fixed field {name} ({lookup(name).standard_name}) not found in {len(opening.headers)} files",
+        f"{opening.name}: fixed field {name} ({lookup(name).standard_name}) not found in {opening.many}",
         where=f"source {opening.name}",
         hint=f"add its file to the source's files, or name it: sources.NAME.variables: {{{name}: NAME_IN_FILE}}",
     )

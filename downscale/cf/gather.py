@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from downscale.cf.axes import axis_of
 from downscale.cf.days import FileDays, file_days
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.layout import Layout, layout_of
-from downscale.cf.names import Match, axis_of, find
+from downscale.cf.names import Match, find
 from downscale.cf.structure import structure
 from downscale.errors import InputDataError, Problems
 from downscale.variables import Channel
@@ -28,7 +29,7 @@ class Opening:
         day_shift_hours: how far days may be shifted from 00-24 h.
         fill_values: numbers that mean missing although the files do not say so.
         member: of an ensemble dimension.
-        average: whether sub-daily steps become daily means.
+        aggregate: what becomes of sub-daily steps: "none", "mean" or "cell_methods", as in the config.
         select: of the config; see runs.one_run.
         notes: of the source.
     """
@@ -41,13 +42,18 @@ class Opening:
     day_shift_hours: float = 6.0
     fill_values: tuple[float, ...] = ()
     member: int | str | None = None
-    average: bool = False
+    aggregate: str = "none"
     select: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _structures: dict[str | int, bytes] = field(default_factory=dict, repr=False)
     _matches: dict[tuple[bytes, Channel], Match | None] = field(default_factory=dict, repr=False)
     _layouts: dict[tuple[bytes, str], Layout] = field(default_factory=dict, repr=False)
     _days: dict[_DayKey, FileDays] = field(default_factory=dict, repr=False)
+
+    @property
+    def many(self) -> str:
+        """How many files there are, in words."""
+        return f"{len(self.headers)} file{'s' * (len(self.headers) != 1)}"
 
     def structure_of(self, header: FileHeader) -> bytes:
         """The key of all files with the same variables, levels and grid."""
@@ -77,7 +83,7 @@ class Opening:
         """The days of a file; read once for all variables and files with the same time axis."""
         key = self._day_key(header, variable)
         if key not in self._days:
-            self._days[key] = file_days(header, variable, day_shift_hours=self.day_shift_hours, sub_daily=self.average)
+            self._days[key] = file_days(header, variable, day_shift_hours=self.day_shift_hours, sub_daily=self.aggregate != "none")
         return self._days[key]
 
     def _day_key(self, header: FileHeader, variable: VariableHeader) -> _DayKey:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from downscale.cf.axes import axis_of, is_latitude, is_longitude
+from downscale.cf.axes import axis_of
 from downscale.cf.header import FileHeader, VariableHeader
-from downscale.cf.levels import Levels, height_of, levels_of
+from downscale.cf.levels import height_of, levels_of
 from downscale.errors import InputDataError
 from downscale.variables import TABLE, UPPER_AIR, Channel, Variable, lookup
 
@@ -201,6 +201,3 @@ def time_method(cell_methods: str) -> str:
     """What a cell_methods string says is done along time: mean, maximum, sum, point; empty when it says nothing."""
     match = re.search(r"\btime:\s*(?:[a-z_]+:\s*)*([a-z_]+)", cell_methods)
     return match.group(1) if match else ""
-
-
-__all__ = ["Levels", "Match", "axis_of", "describe", "find", "find_static", "is_latitude", "is_longitude", "levels_of", "time_method"]

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf.assemble import assemble, lay_days, missing_channels, one_calendar
+from downscale.cf.axes import axis_of, is_latitude, is_longitude
 from downscale.cf.calendar import iso
 from downscale.cf.catalogue import scan
 from downscale.cf.coordinates import read_coordinates
@@ -23,7 +24,6 @@ from downscale.cf.fixed import locate_static, read_static
 from downscale.cf.gather import Found, Opening, gather, raise_together
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.layout import layout_of
-from downscale.cf.names import axis_of, is_latitude, is_longitude
 from downscale.cf.runs import one_run
 from downscale.cf.series import Series
 from downscale.config.schema import MissingConfig, SourceConfig
@@ -143,7 +143,7 @@ def open_files(
         day_shift_hours=day_shift_hours,
         fill_values=tuple(fill_values),
         member=member,
-        average=aggregate == "mean",
+        aggregate=aggregate,
         select=select or {},
     )
     return _open(opening, role, list(dict.fromkeys(channels)), list(dict.fromkeys(optional)), statics)

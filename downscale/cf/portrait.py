@@ -9,14 +9,16 @@ from typing import Any
 import netCDF4
 import numpy as np
 
+from downscale.cf.axes import axis_of
 from downscale.cf.calendar import iso
 from downscale.cf.coordinates import read_coordinates
 from downscale.cf.days import file_days, gaps, spans
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.inventory import Gap, Overlap, Seam, VariableInventory, inventory
 from downscale.cf.layout import layout_of
-from downscale.cf.names import axis_of, levels_of
-from downscale.cf.survey import channels_in, grid_words, survey
+from downscale.cf.levels import levels_of
+from downscale.cf.survey import grid_words, survey
+from downscale.cf.taken import taken_in
 from downscale.errors import InputDataError
 
 _SHOWN = (
@@ -33,11 +35,16 @@ def file_facts(header: FileHeader) -> dict[str, Any]:
         form = dataset.data_model
         chunks = {name: _storage(dataset[name]) for name in header.variables}
     fields = [v for v in header.variables.values() if _is_field(header, v)]
+    taken = taken_in(header)
     history = str(header.attrs.get("history", "")).strip().splitlines()
     facts = {"format": form, "size": f"{header.size:,} bytes"}
     facts |= {key: _short(str(header.attrs[key])) for key in _SHOWN if str(header.attrs.get(key, "")).strip()}
     facts |= {"history": _short(history[0])} if history else {}
-    return {"file": facts, "time and grid": _time_and_grid(header, fields), "variables": [_row(header, v, chunks[v.name]) for v in fields]}
+    return {
+        "file": facts,
+        "time and grid": _time_and_grid(header, fields),
+        "variables": [_row(header, v, chunks[v.name], taken) for v in fields],
+    }
 
 
 def run_facts(headers: Sequence[FileHeader]) -> list[dict[str, Any]]:
@@ -67,8 +74,8 @@ def _channels(headers: Sequence[FileHeader]) -> dict[str, list[str]]:
     """Name in the files -> our channels in it."""
     found: dict[str, dict[str, None]] = {}
     for header in headers:
-        for channel, variable in channels_in(header).items():
-            found.setdefault(variable.name, {})[channel.name] = None
+        for name, variable in taken_in(header).items():
+            found.setdefault(variable, {})[name] = None
     return {name: list(channels) for name, channels in found.items()}
 
 
@@ -113,12 +120,12 @@ def _is_field(header: FileHeader, variable: VariableHeader) -> bool:
     return variable.is_number and len(variable.dims) >= 2 and variable.name not in named and {"Y", "X"} <= set(axes)
 
 
-def _row(header: FileHeader, variable: VariableHeader, storage: str) -> dict[str, str]:
+def _row(header: FileHeader, variable: VariableHeader, storage: str, taken: dict[str, str]) -> dict[str, str]:
     levels = levels_of(header, variable)
     hpa = (
         "" if levels is None else f" at {', '.join(f'{value:g}' for value in levels.hpa[:12])}{' ...' if len(levels.hpa) > 12 else ''} hPa"
     )
-    means = [channel.name for channel, found in channels_in(header).items() if found.name == variable.name]
+    means = [name for name, found in taken.items() if found == variable.name]
     return {
         "name": variable.name,
         "taken as": ", ".join(means) or "-",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf.calendar import iso
+from downscale.cf.chunks import bound_cache
 from downscale.cf.days import DayTable
 from downscale.cf.fields import CACHED_VALUES, Decoder, accumulates, clip_negligible, implausible, plausible_range
 from downscale.cf.header import FileHeader, VariableHeader
@@ -22,11 +23,16 @@ from downscale.errors import InputDataError
 from downscale.variables import Channel, lookup
 
 log = logging.getLogger(__name__)
-_CACHE_BYTES = (2**20, 2**28)
 _READ_BYTES = 2**23
 """Fields read at a time: small enough for the allocator to use the same memory again, large enough for the calls not to count."""
 _MEAN_BYTES = 2**25
-"""Sub-daily fields held at a time while they are averaged."""
+"""Sub-daily fields held at a time while they become daily."""
+_REDUCE: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
+    "mean": lambda steps: steps.mean(axis=1, dtype=np.float64),
+    "maximum": lambda steps: steps.max(axis=1),
+    "minimum": lambda steps: steps.min(axis=1),
+}
+"""(day, step, y, x) to (day, y, x)."""
 _LEAP = 31
 """Steps of a file skipped within one read; a longer jump is worth a read of its own."""
 
@@ -60,6 +66,7 @@ class Series:
         days: yyyymmdd, ascending, unique.
         coordinates: horizontal coordinates, see cf.coordinates; rows ascend, columns run eastward without a seam.
         notes: what was renamed, converted, flipped, wrapped, assumed; reading may add to them.
+        method: what becomes of the steps of a day where there are several: "mean", "maximum" or "minimum".
     """
 
     channel: Channel
@@ -70,9 +77,18 @@ class Series:
     pieces: Sequence[Piece] = field(repr=False, default=())
     table: DayTable = field(repr=False, default=None)  # type: ignore[assignment]
     label: str = field(repr=False, default="")
+    keep_block: bool = field(repr=False, default=False)
+    keep_open: bool = field(repr=False, default=True)
     shared_notes: list[str] = field(repr=False, default_factory=list)
+    method: str = "mean"
     _open: tuple[int, netCDF4.Dataset, bool] | None = field(repr=False, default=None)
     _counts: dict[str, int] = field(repr=False, default_factory=dict)
+    _kept: tuple[int, int, NDArray[np.float32]] | None = field(repr=False, default=None)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What reading has set right so far: kind of value -> number."""
+        return dict(self._counts)
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Fields of ``days[start:stop]``.
@@ -86,7 +102,9 @@ class Series:
                 variable's plausible range (U02, U04, U06, U07), or precipitation that only ever grows (T13).
         """
         start, stop, _ = slice(start, stop).indices(len(self.days))
-        block = self._read_days(start, stop) if self.table.parts == 1 else self._read_means(start, stop)
+        if self._kept is not None and self._kept[:2] == (start, stop):
+            return self._kept[2]
+        block = self._read_days(start, stop) if self.table.parts == 1 else self._read_steps_of_days(start, stop)
         if self.channel.variable == "pr" and accumulates(block):
             path = self.pieces[int(np.ravel(self.table.file[start])[0])].header.path
             raise InputDataError(
@@ -94,14 +112,22 @@ class Series:
                 where=f"{path}: {iso(self.days[start])} to {iso(self.days[stop - 1])}",
                 hint="take differences of the days first, e.g. cdo -deltat IN OUT",
             )
+        if self.keep_block:
+            block.flags.writeable = False
+            self._kept = (start, stop, block)
+        if not self.keep_open:
+            self.close()
         return block
 
-    def _read_days(self, start: int, stop: int) -> NDArray[np.float32]:
-        files, steps, days = self.table.file[start:stop], self.table.step[start:stop], self.days[start:stop]
-        return self._read_steps(files, steps, days)
+    def forget(self) -> None:
+        """Let go of the block that is kept."""
+        self._kept = None
 
-    def _read_means(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Means of the steps of each day, some days at a time; NaN where a step is NaN."""
+    def _read_days(self, start: int, stop: int) -> NDArray[np.float32]:
+        return self._read_steps(self.table.file[start:stop], self.table.step[start:stop], self.days[start:stop])
+
+    def _read_steps_of_days(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Mean, maximum or minimum of the steps of each day, some days at a time; NaN where a step is NaN."""
         block = np.empty((max(stop - start, 0), *self._plane()), np.float32)
         parts = self.table.parts
         many = max(_MEAN_BYTES // (parts * max(block[:1].nbytes, 1)), 1)
@@ -109,7 +135,7 @@ class Series:
             part = slice(start + first, min(start + first + many, stop))
             files, steps = self.table.file[part], self.table.step[part]
             fields = self._read_steps(files.ravel(), steps.ravel(), np.repeat(self.days[part], parts))
-            block[first : first + many] = fields.reshape(len(files), parts, *fields.shape[1:]).mean(axis=1, dtype=np.float64)
+            block[first : first + many] = _REDUCE[self.method](fields.reshape(len(files), parts, *fields.shape[1:]))
         return block
 
     def _read_steps(self, files: NDArray[np.int64], steps: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -120,8 +146,7 @@ class Series:
 
     def read_days_of(self, file: int, steps: NDArray[np.int64], first: int) -> NDArray[np.float32]:
         """Fields of given steps of one of the series' files; ``first`` is the day (yyyymmdd) named in errors."""
-        out = np.empty((len(steps), *self._plane()), np.float32)
-        return self._fill(out, file, steps, np.full(len(steps), first))
+        return self._fill(np.empty((len(steps), *self._plane()), np.float32), file, steps, np.full(len(steps), first))
 
     def restrict(self, days: NDArray[np.int64]) -> None:
         """Keep only the given days, all of which the series has."""
@@ -242,7 +267,7 @@ class Series:
                 hint="see whether it is still there and readable, and run the command again",
             ) from error
         dataset.set_auto_maskandscale(False)
-        self._open = (file, dataset, _bound_cache(dataset[self.pieces[file].variable.name]))
+        self._open = (file, dataset, bound_cache(dataset[self.pieces[file].variable.name]))
         return dataset
 
     def _plane(self) -> tuple[int, int]:
@@ -264,22 +289,6 @@ def unchanged(header: FileHeader) -> None:
     raise InputDataError(
         f"an input file {problem}", where=str(header.path), hint="let nothing write to the inputs, and run the command again"
     )
-
-
-def _bound_cache(variable: netCDF4.Variable) -> bool:
-    """Keep one row of chunks in time, which neighbouring reads share, and not tens of MB of every open file; whether a row is kept."""
-    chunks = variable.chunking()
-    if isinstance(chunks, str) or chunks is None:
-        return True
-    time = variable.dimensions.index("time") if "time" in variable.dimensions else 0
-    planes = [-(-length // chunk) * chunk for length, chunk in zip(variable.shape, chunks, strict=True)]
-    planes[time] = chunks[time]
-    row = int(np.prod(planes)) * variable.dtype.itemsize
-    least, most = _CACHE_BYTES
-    variable.set_var_chunk_cache(size=min(max(row, least), most), nelems=4133, preemption=0.0)
-    if row > most:
-        log.info("%s is stored in chunks of %d steps, too large to keep: reading it is slow", variable.name, chunks[time])
-    return row <= most
 
 
 def _runs(files: NDArray[np.int64], steps: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,8 @@ def header_or_problem(path: Path, resolved: Path) -> FileHeader | str:
         return read_header(path, resolved)
     except OversizedError as error:
         return str(error)
+    except UnicodeEncodeError:
+        return "its name is not UTF-8, which the netCDF library cannot open: rename it, or link to it under another name"
     except (OSError, RuntimeError, ValueError, AttributeError, KeyError, TypeError) as error:
         return f"{_format(path)} that cannot be opened, truncated or damaged ({_first_line(error)})"
 

@@ -16,12 +16,11 @@ from downscale.cf.days import file_days, gaps, spans
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.identity import Identity, identify
 from downscale.cf.layout import layout_of
-from downscale.cf.names import find, find_static, levels_of
+from downscale.cf.taken import STATIC, channels_in, statics_in
 from downscale.config.found import FoundRun, UnitDoubt
 from downscale.errors import InputDataError
-from downscale.variables import TABLE, UPPER_AIR, Channel, lookup
+from downscale.variables import Channel, lookup
 
-_STATIC = ("orog", "sftlf")
 _KM_PER_DEGREE = 111.195
 _FINE = 0.6
 """A lat-lon grid with less than this share of the coarsest spacing is taken as the fine one where nothing else tells."""
@@ -100,42 +99,11 @@ def _look(header: FileHeader, known: dict[str, _Contents]) -> _File:
 
 
 def _contents(header: FileHeader) -> _Contents:
-    fields = channels_in(header)
-    static = tuple(name for name in _STATIC if find_static(header, name))
+    fields, static = channels_in(header), statics_in(header)
     if not fields and not static:
         raise InputDataError("no variable of the variable table")
-    variable = next(iter(fields.values())) if fields else header.variables[str(find_static(header, static[0]))]
-    return _Contents({channel: one.name for channel, one in fields.items()}, static, _grid(header, variable))
-
-
-def channels_in(header: FileHeader) -> dict[Channel, VariableHeader]:
-    """Every channel of the variable table in a file; a variable that fits twice is left to the opening."""
-    found = {}
-    for name in TABLE:
-        levels = _levels(header) if name in UPPER_AIR else [None]
-        for level in [] if name in _STATIC else levels:
-            try:
-                match = find(header, Channel(name, level))
-            except InputDataError:
-                continue
-            if match is not None:
-                found[Channel(name, level)] = header.variables[match.name]
-    return found
-
-
-def _levels(header: FileHeader) -> list[int]:
-    """Pressure levels in hPa that a file may hold, by its level coordinates and by the names of its variables."""
-    found: set[int] = set()
-    for variable in header.variables.values():
-        if len(variable.dims) < 2:
-            continue
-        levels = levels_of(header, variable)
-        if levels is not None:
-            found |= {round(float(value)) for value in levels.hpa if np.isfinite(value) and value >= 1}
-        suffix = re.fullmatch(r"[A-Za-z]+?_?(\d{2,4})(?:hPa|mb)?", variable.name)
-        if suffix:
-            found.add(int(suffix[1]))
-    return sorted(found, reverse=True)
+    variable = next(iter(fields.values())) if fields else header.variables[next(iter(static.values()))]
+    return _Contents({channel: one.name for channel, one in fields.items()}, tuple(static), _grid(header, variable))
 
 
 def _grid(header: FileHeader, variable: VariableHeader) -> _Grid:
@@ -231,7 +199,7 @@ def _run(group: list[_File], fixed: list[_File], coarsest: float) -> FoundRun:
         experiments=tuple(experiments), facets=_common_facets(group), files=tuple(one.header.path for one in (*group, *fixed)),
         channels=days, calendar=calendar, grid="; ".join(one.words for one in grids.values()), grid_key=grid.key,
         spacing_km=grid.spacing_km, shape=grid.shape, boxes=boxes,
-        static=tuple(name for name in _STATIC if any(name in one.static for one in (*group, *fixed))),
+        static=tuple(name for name in STATIC if any(name in one.static for one in (*group, *fixed))),
         doubts=_doubts(group), gaps={name: spans(found) for name, found in holes.items() if found},
     )  # fmt: skip
 

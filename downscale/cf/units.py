@@ -21,7 +21,6 @@ from downscale.errors import InputDataError
 from downscale.variables import Variable
 
 GRAVITY = 9.80665
-SECONDS_A_DAY = 86400.0
 
 _SPELLINGS = {
     "c": "degC",

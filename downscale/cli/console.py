@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from downscale.cli.tables import print_facts
+from downscale.cli.tables import print_facts, printable
 from downscale.errors import DownscaleError
 
 MAX_FINDINGS = 20
@@ -67,7 +68,8 @@ class ProgressLine:
 
     def __init__(self, what: str, options: Options) -> None:
         self._what = what
-        self._started = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._quiet = options.quiet
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -84,7 +86,8 @@ class ProgressLine:
             )
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show how far it is."""
+        """Show how far it is; what was done before the first call does not count for the time that is left."""
+        started, before = self._first = self._first or (time.monotonic(), done)
         if self._bar is not None:
             if self._task is None:
                 self._bar.start()
@@ -92,7 +95,7 @@ class ProgressLine:
             self._bar.update(self._task, completed=done, total=total, note=note)
         elif not self._quiet and time.monotonic() - self._last >= BATCH_SECONDS:
             self._last = time.monotonic()
-            left = (self._last - self._started) * (total - done) / max(done, 1)
+            left = (self._last - started) * (total - done) / max(done - before, 1)
             log.info("%s: %d of %d, about %.0f s left  %s", self._what, done, total, left, note)
 
     def __enter__(self) -> ProgressLine:
@@ -146,7 +149,8 @@ def show_error(error: DownscaleError, options: Options) -> None:
 
 
 def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    """One line as rich prints it: brackets are no markup, and control characters, which files may hold anywhere, do nothing."""
+    return escape(printable(text))
 
 
 def run_stage(name: str, options: Options, work: Callable[[ProgressLine], dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from downscale.cli import portraits
 from downscale.cli.portraits import Portrait
-from downscale.cli.tables import print_columns, print_facts, print_list
+from downscale.cli.tables import print_columns, print_facts, print_list, printable
 from downscale.errors import InputDataError
 
 _NOTES = 12
@@ -68,12 +68,12 @@ def _special(path: Path) -> Portrait | None:
     if path.is_dir():
         return _folder(path)
     if path.suffix in (".yaml", ".yml"):
-        return portraits.config(path)
+        return _shown(portraits.config, path)
     if path.name in _OWN_FILES:
         known = next((show for mark, show in _FOLDERS if (path.parent / mark).exists()), None)
         if known is not None:
-            return known(path.parent)
-    if path.suffix in (".nc", ".nc4", ".cdf"):
+            return _shown(known, path.parent)
+    if path.suffix in (".nc", ".nc4", ".cdf") or not path.is_file():
         return None  # what is wrong with it, the catalogue says better
     from downscale.cf.portrait import is_netcdf
 
@@ -84,16 +84,28 @@ def _special(path: Path) -> Portrait | None:
 
 def _folder(path: Path) -> Portrait | None:
     if (path / "zarr.json").is_file():
-        attributes = json.loads((path / "zarr.json").read_text()).get("attributes", {})
+        attributes = _shown(lambda folder: dict(portraits.read_json(folder / "zarr.json")).get("attributes", {}), path)
         if "groups" not in attributes or "recipe" not in attributes:
             raise InputDataError("a Zarr that downscale did not write", where=str(path), hint="inspect knows pair stores and netCDF files")
-        return portraits.store(path)
+        return _shown(portraits.store, path)
     for mark, show in _FOLDERS:
         if (path / mark).exists():
-            return show(path)
+            return _shown(show, path)
     if next(path.rglob("*.nc"), None) is None:
         raise _unknown(path)
     return None
+
+
+def _shown(show: Callable[[Path], Portrait], path: Path) -> Portrait:
+    """A portrait; InputDataError where the files of an artefact do not hold what they should."""
+    try:
+        return show(path)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise InputDataError(
+            f"not as downscale writes it: {type(error).__name__}: {' '.join(str(error).split())[:120]}",
+            where=str(path),
+            hint="copy the folder again, or run the stage again",
+        ) from error
 
 
 def _unknown(path: Path) -> InputDataError:
@@ -122,7 +134,7 @@ def _netcdf(paths: Sequence[Path]) -> Portrait:
 def _show(portrait: Portrait, *, verbose: bool) -> None:
     rest = dict(portrait)
     notes = rest.pop("notes", [])
-    typer.secho(f"{rest.pop('kind')}: {rest.pop('path')}", bold=True)
+    typer.secho(printable(f"{rest.pop('kind')}: {rest.pop('path')}"), bold=True)
     print_facts("", _rows(rest.pop("facts", {})))
     for run in rest.pop("runs", []):
         print_facts(run["name"], _rows(run.get("run", {})), level=1)

@@ -15,14 +15,14 @@ Portrait = dict[str, Any]
 
 def store(path: Path) -> Portrait:
     """A pair store."""
-    root = _json(path / "zarr.json")["attributes"]
+    root = read_json(path / "zarr.json")["attributes"]
     groups: list[dict[str, str]] = []
     notes = list(root.get("notes", []))
     files = 0
     for name in root["groups"]:
-        facts = _json(path / name / "zarr.json")["attributes"]
+        facts = read_json(path / name / "zarr.json")["attributes"]
         kinds = [kind for kind, array in (("perfect", "rcmu"), ("imperfect", "gcm")) if (path / name / f"predictors_{array}").is_dir()]
-        shape = _json(path / name / f"predictors_{'rcmu' if 'perfect' in kinds else 'gcm'}" / "zarr.json")["shape"]
+        shape = read_json(path / name / f"predictors_{'rcmu' if 'perfect' in kinds else 'gcm'}" / "zarr.json")["shape"]
         truth = any((path / name / f"target_{target}").is_dir() for target in root["targets"])
         groups.append({
             "group": name, "days": str(shape[0]), "calendar": facts["calendar"], "pairs": " + ".join(kinds) if truth else "to apply to",
@@ -46,16 +46,16 @@ def store(path: Path) -> Portrait:
 def run(path: Path) -> Portrait:
     """A run folder, finished or not."""
     if not (path / "model.json").is_file():
-        recipe = _json(path / "state" / "recipe.json")
+        recipe = read_json(path / "state" / "recipe.json")
         facts = {
             "state": "not finished: the same train command goes on",
             "mode": recipe.get("mode", ""),
             "on": ", ".join(recipe.get("on", [])),
         }
         return {"kind": "unfinished run", "path": path, "facts": {**facts, **_epochs(path)}}
-    card = _json(path / "model.json")
+    card = read_json(path / "model.json")
     spec, recipe = card["spec"], card["recipe"]
-    environment = _json(path / "environment.json") if (path / "environment.json").is_file() else {}
+    environment = read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
     best = {key.removeprefix("rmse_"): f"{value:.4g}" for key, value in (card.get("best") or {}).items() if key.startswith("rmse_")}
     facts = {
         "state": "finished" if (path / "DONE").is_file() else "DONE is missing: copy the folder again",
@@ -84,7 +84,7 @@ def run(path: Path) -> Portrait:
 
 def prediction(path: Path) -> Portrait:
     """A folder that apply wrote."""
-    card = _json(path / "prediction.json")
+    card = read_json(path / "prediction.json")
     facts = {
         "run": f"{card['run']} ({card['model']}, {card['role']}, {card['mode']})",
         "trained on": ", ".join(card["trained_on"]),
@@ -108,7 +108,7 @@ def workspace(path: Path) -> Portrait:
     for one in sorted((path / "predictions").glob("*/*/prediction.json")):
         predictions.setdefault(one.parts[-3], []).append(one.parts[-2])
     facts = {
-        "pairs": ", ".join(_json(path / "pairs.zarr" / "zarr.json")["attributes"].get("groups", []))
+        "pairs": ", ".join(read_json(path / "pairs.zarr" / "zarr.json")["attributes"].get("groups", []))
         if (path / "pairs.zarr").is_dir()
         else "not prepared",
         "half-written": ", ".join(one.name for one in path.glob("*.partial")),
@@ -159,7 +159,7 @@ def config(path: Path) -> Portrait:
 
 def sample_data(path: Path) -> Portrait:
     """A folder that sample-data wrote."""
-    truth = _json(path / "truth.json")
+    truth = read_json(path / "truth.json")
     facts = {
         "what": "a virtual climate: synthetic files whose truth is known",
         "size": truth["size"],
@@ -171,7 +171,8 @@ def sample_data(path: Path) -> Portrait:
     return {"kind": "sample data", "path": path, "facts": facts}
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; InputDataError where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -181,16 +182,6 @@ def _json(path: Path) -> Any:
 
 def _words(value: str | Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else ", ".join(f"{key} {one}" for key, one in value.items())
-
-
-def _groups(path: Path) -> list[str]:
-    """Names of a store's groups; none where there is no store."""
-    return list(_json(path / "zarr.json")["attributes"].get("groups", [])) if path.is_dir() else []
-
-
-def _few_years(recipe: Mapping[str, Any]) -> str:
-    """The years of a few-shot training."""
-    return "; ".join(f"{case}: {', '.join(map(str, years))}" for case, years in recipe.get("years", {}).items())
 
 
 def _years(path: Path) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 Row = tuple[str, str]
 _PIPE_WIDTH = 140
 _NAME_WIDTH = 44
+_LAST_WIDTH = 24
 
 
 def print_facts(title: str, rows: Sequence[Row], *, level: int = 0) -> None:
@@ -32,15 +33,19 @@ def print_facts(title: str, rows: Sequence[Row], *, level: int = 0) -> None:
 
 
 def print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], *, level: int = 0) -> None:
-    """Columns as wide as their longest cell, the last one wrapped; nothing when there are no rows."""
+    """Columns as wide as their longest cell, the last one wrapped; one below the other where the terminal is too narrow for that."""
     if not rows:
         return
     console = output()
     pad = "  " * level
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings) - 1)]
     indent = len(pad) + sum(widths) + 2 * len(widths)
+    if indent + _LAST_WIDTH > console.width:
+        for row in rows:
+            print_facts(f"{headings[0]} {printable(row[0])}", list(zip(headings[1:], row[1:], strict=True)), level=level)
+        return
     for number, row in enumerate((headings, *rows)):
-        start = pad + "".join(f"{_plain(cell):{width}}  " for cell, width in zip(row, widths, strict=False))
+        start = pad + "".join(f"{printable(cell):{width}}  " for cell, width in zip(row, widths, strict=False))
         parts = _wrapped(row[-1], max(console.width - indent, 30)) or [""]
         for position, part in enumerate(parts):
             text = f"{start if position == 0 else ' ' * indent}{part}".rstrip()
@@ -61,10 +66,10 @@ def print_list(title: str, lines: Sequence[str], *, level: int = 0) -> None:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Lines that end between words; names with dashes stay whole, to be copied."""
-    return textwrap.wrap(_plain(text), width, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False)
 
 
-def _plain(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters: attributes of a file may hold anything, escape sequences too."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
 

@@ -18,6 +18,8 @@ _BREAK_YEARS = 2
 _HALF_YEAR = 200
 _SHARES = (0.70, 0.15)
 _COARSE_KM = 150.0
+_FEWEST_CELLS = 4
+_FEWEST_DAYS = 4
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def choose(runs: Sequence[FoundRun]) -> Choices:
         truths=truths, coarse=kept, drives=drives, predictors=predictors, spare=spare, targets=targets,
         static=[name for name in ("orog", "sftlf") if name in first.static],
         grid_note=grid_note,
-        upscale=partner or {"coarsen": max(2, round(_COARSE_KM / max(first.spacing_km, 1.0)))}, on=f"{first.name}/{pairs}",
+        upscale=partner or {"coarsen": _blocks(first)}, on=f"{first.name}/{pairs}",
         years=split_years(_training_days(truths, kept, drives, used)), left_out=left_out, gaps=_gaps([*truths, *kept], used),
     )  # fmt: skip
 
@@ -182,6 +184,11 @@ def _smallest_grid_first(predictors: list[str], run: FoundRun | None) -> tuple[l
     return [*chosen, *(name for name in predictors if name not in chosen)], note
 
 
+def _blocks(run: FoundRun) -> int:
+    """Fine cells a side of a coarse cell: about the cell of a GCM, and at least four coarse cells each way where the grid allows it."""
+    return max(2, min(round(_COARSE_KM / max(run.spacing_km, 1.0)), min(run.shape) // _FEWEST_CELLS))
+
+
 def _variable(channel: str) -> str:
     return channel.rstrip("0123456789")
 
@@ -220,6 +227,12 @@ def split_years(days: Sequence[int]) -> Years:
     """Whole winters-kept-whole years, about 70, 15 and 15 % of each unbroken stretch; dates where there are fewer than three years."""
     if not days:
         raise InputDataError("the runs have no day in common", hint="give files of the same period")
+    if len(days) < _FEWEST_DAYS:
+        raise InputDataError(
+            f"{len(days)} day{'s' * (len(days) != 1)} to learn from: too few for training, validation and test",
+            where=f"{iso(days[0])} to {iso(days[-1])}",
+            hint="give longer files; downscale inspect shows what these hold",
+        )
     count = Counter(_year(day) for day in days)
     usual = sorted(count.values())[len(count) // 2]
     gap = 10 if usual > _HALF_YEAR else 0
@@ -273,7 +286,7 @@ def _by_dates(days: Sequence[int], gap: int) -> Years:
     """A split by dates for less than three years."""
     n = len(days)
     one, two = max(1, int(n * _SHARES[0])), max(2, int(n * sum(_SHARES)))
-    edges = [(0, one), (one, two), (two, n)] if n > 2 else [(0, n)] * 3
+    edges = [(0, one), (one, two), (two, n)]
     periods = [f"{iso(days[start])}/{iso(days[max(stop - 1, start)])}" for start, stop in edges]
     why = "fewer than three whole years: split by dates, too short to judge a climate"
     return Years((periods[0],), (periods[1],), (periods[2],), 1, min(gap, n // 20), why)

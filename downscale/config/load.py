@@ -47,7 +47,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     try:
         config = ExperimentConfig.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, path, lines) from None
+        raise _explain(error, path, lines, overrides) from None
     return _absolute(config, path.resolve().parent)
 
 
@@ -213,14 +213,20 @@ def _dotted(at: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in at)
 
 
-def _explain(error: ValidationError, path: Path, lines: Mapping[Location, int]) -> ConfigError:
+def _explain(error: ValidationError, path: Path, lines: Mapping[Location, int], overrides: Sequence[str]) -> ConfigError:
+    paths = [override.partition("=")[0] for override in overrides]
     findings = []
     for item in error.errors():
         at: Location = item["loc"]
         if at[:2] == ("upscale", "to"):
             at = at[:2] + at[3:]  # the third part is the name of the union's branch
+        reason = _reason(item["type"], item["msg"], at)
+        if not at:
+            at, reason = _named(reason)
         known = max((at[:n] for n in range(len(at) + 1) if at[:n] in lines), key=len)
-        text = f"line {lines[known]}: {_dotted(at) or 'config'}: {_reason(item['type'], item['msg'], at)}"
+        given = next((one for one in paths if _sets(tuple(one.split(".")), tuple(map(str, at)), len(known))), "")
+        place = f"--set {given}" if given else f"line {lines[known]}"
+        text = f"{place}: {_dotted(at) or 'config'}: {reason}"
         if text not in findings:
             findings.append(text)
     return ConfigError(
@@ -229,6 +235,17 @@ def _explain(error: ValidationError, path: Path, lines: Mapping[Location, int]) 
         hint="mend the lines below; downscale config schema lists every key",
         findings=findings,
     )
+
+
+def _named(reason: str) -> tuple[Location, str]:
+    """Place and rest of a complaint about several sections at once, which begins with the place it is about."""
+    place, _, rest = reason.partition(": ")
+    return (tuple(place.split(".")), rest) if rest and re.fullmatch(r"[\w.-]+", place) else ((), reason)
+
+
+def _sets(override: tuple[str, ...], at: tuple[str, ...], known: int) -> bool:
+    """Whether a --set gave the value at a location, or made the section that the file does not hold."""
+    return bool(at) and (at[: len(override)] == override or (len(at) > known and override[: known + 1] == at[: known + 1]))
 
 
 def _reason(kind: str, message: str, location: Sequence[str | int]) -> str:
@@ -267,6 +284,8 @@ def _absolute(config: ExperimentConfig, base: Path) -> ExperimentConfig:
         data["forcings"]["file"] = _joined(base, config.forcings.file)
     if isinstance(data["upscale"]["to"], dict) and "grid_file" in data["upscale"]["to"]:
         data["upscale"]["to"]["grid_file"] = _joined(base, data["upscale"]["to"]["grid_file"])
+    if config.upscale.weights_file:
+        data["upscale"]["weights_file"] = _joined(base, config.upscale.weights_file)
     return ExperimentConfig.model_validate(data)
 
 

@@ -7,6 +7,7 @@ import errno
 import importlib.metadata
 import os
 import platform
+import resource
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from typing import Any
 from downscale.config.folders import cache_folder
 
 DISTRIBUTION = "downscale-rcm"
-REQUIRED = ("numpy", "scipy", "xarray", "netCDF4", "cftime", "cf-units", "pyproj", "zarr", "torch", "safetensors", "pydantic",
-            "ruamel.yaml", "typer", "rich", "matplotlib", "jinja2")  # fmt: skip
-OPTIONAL = {"dask": "your own scripts can then open long predictions lazily with xarray; downscale itself does not use it"}
+REQUIRED = ("numpy", "scipy", "xarray", "netCDF4", "cftime", "cf-units", "pyproj", "zarr", "dask", "distributed", "torch", "safetensors",
+            "pydantic", "ruamel.yaml", "typer", "rich", "matplotlib", "jinja2")  # fmt: skip
+OPTIONAL = {"xesmf": "upscale.engine: xesmf; environment.yml brings it with conda"}
 SLURM_COMMANDS = ("sbatch", "srun", "squeue", "scancel")
 OAR_COMMANDS = ("oarsub", "oarstat")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -80,6 +81,14 @@ def memory() -> tuple[int, int]:
         free = total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = memory_limit()
     return (min(free, limit), min(total, limit)) if limit else (free, total)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now; its peak so far where the system tells no more."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def memory_limit() -> int | None:

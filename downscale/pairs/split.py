@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from downscale.cf.calendar import encode_days
+from downscale.cf.calendar import encode_days, iso
 from downscale.config.schema import SplitConfig
 from downscale.errors import ConfigError
 
@@ -56,11 +56,19 @@ def split_spans(split: SplitConfig) -> dict[str, list[Span]]:
             for first_other, last_other in result[other]:
                 if first <= last_other and first_other <= last:
                     raise ConfigError(
-                        f"split: {one} and {other} share the days {max(first, first_other)} to {min(last, last_other)}",
+                        f"split: {one} and {other} share the days {_words(max(first, first_other))} to {_words(min(last, last_other))}",
                         where=f"split.{one}, split.{other}",
                         hint="give every year to one of train, validation and test",
                     )
     return result
+
+
+def _words(day: int) -> str:
+    """A day as yyyy-mm-dd; day 0 of a month, which ends a span in any calendar, as the end of the month before."""
+    if day % 100:
+        return iso(day)
+    month = day // 100 - 1 if day // 100 % 100 > 1 else day // 100 - 89
+    return f"the end of {month // 100:04d}-{month % 100:02d}"
 
 
 def assign(days: np.ndarray, calendar: str, split: SplitConfig, *, usable: np.ndarray | None = None) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from downscale.cf.calendar import iso
 from downscale.config.load import differences
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import ConfigError, InputDataError, Problems
+from downscale.hpc.doctor import resident
 from downscale.models.emulator import Emulator
 from downscale.models.inputs import Inputs as Batch
 from downscale.pairs.build import STORE_NAME
@@ -25,7 +26,7 @@ from downscale.pairs.normalise import compute_statistics
 from downscale.pairs.sample import Sample, read_sample, sample_store, strange_pairs
 from downscale.pairs.split import SPLITS, assign, check_not_empty
 from downscale.pairs.store import PairStore, read_attributes
-from downscale.pairs.write import day_bytes
+from downscale.pairs.tasks_memory import day_bytes
 from downscale.training.assemble import check_channels, model_spec, new_emulator
 from downscale.training.losses import combine, totals
 from downscale.training.state import Settings, State
@@ -81,6 +82,7 @@ def rehearse(cfg: ExperimentConfig, *, workers: int | None = None, progress: Pro
         InputDataError: all that is wrong with the inputs, as findings.
         ConfigError: the config does not fit the inputs.
     """
+    program = resident()
     inputs = open_inputs(cfg, workers=workers)
     with closing(inputs):
         split = _count(cfg, inputs)
@@ -94,7 +96,8 @@ def rehearse(cfg: ExperimentConfig, *, workers: int | None = None, progress: Pro
         store = sample_store(cfg, inputs, samples)
         emulator = _build(cfg, store)
         tried, step_seconds, activations = _try(cfg, store, emulator)
-        return _sum_up(cfg, inputs, samples, store, split, emulator, tried, step_seconds, activations)
+        found = _sum_up(cfg, inputs, samples, store, split, emulator, tried, step_seconds, activations)
+        return replace(found, memory={"program and libraries": program, **found.memory})
 
 
 def _count(cfg: ExperimentConfig, inputs: Inputs) -> dict[str, int]:
