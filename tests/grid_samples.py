@@ -45,5 +45,12 @@ def globe(step, west=0.0) -> Grid:
     return box(west, west + 360.0, -90.0, 90.0, step)
 
 
+def gaussian(rows, west=0.0) -> Grid:
+    """Gaussian latitudes, edges half-way between them, twice as many columns."""
+    lat = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(rows)[0]))
+    edges = np.concatenate([[-90.0], 0.5 * (lat[1:] + lat[:-1]), [90.0]])
+    return lonlat_grid(edges, np.linspace(west, west + 360.0, 2 * rows + 1))
+
+
 def smooth_field(grid: Grid) -> np.ndarray:
     return 2.0 + np.cos(np.deg2rad(grid.lat)) ** 2 * np.cos(2.0 * np.deg2rad(grid.lon))

@@ -146,6 +146,17 @@ def test_refining_the_source_converges_to_the_cell_mean_of_a_smooth_field():
     assert errors[2] < 1e-4
 
 
+@pytest.mark.parametrize("edges", ["great_circle", "parallels"])
+def test_how_many_pairs_are_taken_at_once_changes_nothing(edges, monkeypatch):
+    source, target = rotated(), globe(5.0)
+    whole = conservative_weights(source, target, edges=edges)
+    monkeypatch.setattr("downscale.grid.conservative._TARGETS_AT_ONCE", 7)
+    monkeypatch.setattr("downscale.grid.conservative._PAIRS_AT_ONCE", 31)
+    pieces = conservative_weights(source, target, edges=edges)
+    assert abs(whole.matrix - pieces.matrix).max() == 0.0
+    assert np.array_equal(whole.coverage, pieces.coverage)
+
+
 def test_grid_without_corners_is_refused_with_the_reason():
     lat, lon = np.meshgrid(np.arange(4.0), np.arange(5.0), indexing="ij")
     bare = Grid(lat, lon)
@@ -200,6 +211,15 @@ def test_row_normalised_weights_equal_esmf(reference):
     assert len(inside) == 1589
     assert difference.tocsr()[inside].max() <= 1e-9
     assert weights.matrix.nnz == esmf.nnz
+
+
+def test_links_above_a_ten_thousand_millionth_of_a_cell_are_those_of_esmf(reference):
+    source, target, _, weights = reference
+    esmf = esmf_matrix("weights_esmf_eur44_conservative.nc", weights.matrix.shape) * target.areas().ravel()[:, None]
+    smaller = np.minimum(target.areas().ravel()[:, None], source.areas().ravel()[None, :])
+    ours, theirs = ((matrix.toarray() > 1e-10 * smaller) for matrix in (weights.matrix, esmf))
+    assert np.array_equal(ours, theirs)
+    assert ours.sum() > 23_000
 
 
 def test_coverage_equals_esmf(reference):

@@ -152,7 +152,7 @@ def test_coarsening_over_the_date_line_stays_in_one_piece():
 
 
 def test_coarsening_more_than_there_is_is_refused():
-    with pytest.raises(InputDataError, match="cannot be coarsened"):
+    with pytest.raises(InputDataError, match="do not fit into a grid"):
         coarsen_grid(rotated(5, 5), 6)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from grid_samples import rotated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from downscale.errors import InputDataError
+from downscale.errors import ConfigError, InputDataError
 from downscale.grid.conservative import conservative_weights
 from downscale.grid.domain import regular_grid
-from downscale.grid.regrid import smooth3
+from downscale.grid.regrid import smooth
 
 SOURCE = rotated(12, 12)
 WEIGHTS = conservative_weights(SOURCE, regular_grid(1.5, SOURCE))
@@ -118,12 +120,51 @@ def smooth_by_hand(field):
 def test_smoothing_is_the_mean_of_what_is_there():
     fields = np.random.default_rng(4).normal(size=(2, 6, 7))
     fields[0, 2, 3] = fields[1, 0, 0] = np.nan
-    result = smooth3(fields)
+    result = smooth(fields, 3)
     for day in range(2):
         np.testing.assert_allclose(result[day], smooth_by_hand(fields[day]), rtol=1e-13)
 
 
 def test_smoothing_keeps_constants_and_dtype():
     field = np.full((5, 4), 281.25, dtype=np.float32)
-    assert smooth3(field).dtype == np.float32
-    np.testing.assert_array_equal(smooth3(field), field)
+    assert smooth(field, 3).dtype == np.float32
+    np.testing.assert_array_equal(smooth(field, 3), field)
+
+
+def test_destarea_is_the_integral_over_the_cell_by_its_area():
+    field = np.random.default_rng(5).normal(280.0, 5.0, SOURCE.shape)
+    field[2:5, 3:6] = np.nan
+    target = regular_grid(1.5, SOURCE)
+    result = WEIGHTS.apply(field, 1e-9, norm="destarea")
+    integral = (WEIGHTS.matrix @ np.nan_to_num(field).ravel()).reshape(target.shape) / target.areas()
+    mapped = ~np.isnan(result)
+    np.testing.assert_allclose(result[mapped], integral[mapped], rtol=1e-12)
+    fraction = WEIGHTS.apply(np.where(np.isnan(field), np.nan, 1.0), 1e-9, norm="destarea")
+    np.testing.assert_allclose(result[mapped], (WEIGHTS.apply(field, 1e-9) * fraction)[mapped], rtol=1e-12)
+    assert (result[mapped] < 0.5 * 280.0).any()
+
+
+def test_the_weights_own_normalisation_is_the_default():
+    field = np.random.default_rng(6).normal(size=SOURCE.shape)
+    own = replace(WEIGHTS, norm="destarea")
+    np.testing.assert_array_equal(own.apply(field), WEIGHTS.apply(field, norm="destarea"))
+    np.testing.assert_array_equal(own.apply(field, norm="fracarea"), WEIGHTS.apply(field))
+
+
+def test_destarea_needs_conservative_weights():
+    with pytest.raises(ConfigError, match="no meaning"):
+        replace(WEIGHTS, method="bilinear").apply(np.zeros(SOURCE.shape), norm="destarea")
+    with pytest.raises(ConfigError, match="unknown"):
+        WEIGHTS.apply(np.zeros(SOURCE.shape), norm="none")
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 4), st.integers(6, 12), st.integers(0, 3), st.integers(4, 8))
+def test_parts_of_weights_are_the_weights_of_parts(low, high, first, last):
+    target = regular_grid(1.5, SOURCE)
+    rows, columns = slice(low, high), slice(first, last)
+    cut = WEIGHTS.crop(source=(rows, slice(None)), target=(slice(None), columns))
+    fresh = conservative_weights(SOURCE.crop(rows, slice(None)), target.crop(slice(None), columns))
+    assert abs(cut.matrix - fresh.matrix).max() < 1e-16
+    np.testing.assert_allclose(cut.coverage, fresh.coverage, atol=1e-12)
+    assert cut.source_shape == fresh.source_shape and cut.target_shape == fresh.target_shape

@@ -178,7 +178,11 @@ def coarsen_grid(fine: Grid, n: int) -> tuple[Grid, Weights]:
     """
     ny, nx = fine.shape[0] // n, fine.shape[1] // n
     if not ny or not nx:
-        raise InputDataError(f"a grid of {fine.shape[0]} x {fine.shape[1]} cells cannot be coarsened {n} times")
+        raise InputDataError(
+            f"blocks of {n} x {n} cells do not fit into a grid of {fine.shape[0]} x {fine.shape[1]}",
+            where="upscale.to: {coarsen: N}",
+            hint="choose a smaller N or fewer relaxation cells",
+        )
     if (ny * n, nx * n) != fine.shape:
         log.info("coarsening by %d drops %d rows and %d columns at the end", n, fine.shape[0] - ny * n, fine.shape[1] - nx * n)
     kept = fine.crop(slice(0, ny * n), slice(0, nx * n))

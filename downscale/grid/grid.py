@@ -12,9 +12,10 @@ import xarray as xr
 
 from downscale.errors import InputDataError
 from downscale.grid.axes import Axes, lonlat_axes
+from downscale.grid.cells import Edges, cell_areas
 from downscale.grid.coordinates import Parts, read_parts, write_parts
 from downscale.grid.corners import from_bounds
-from downscale.grid.polygons import degrees_apart, polygon_areas, unit_vectors
+from downscale.grid.polygons import degrees_apart, unit_vectors
 from downscale.grid.projection import Crs
 from downscale.grid.reconcile import neighbour_distance
 
@@ -105,9 +106,13 @@ class Grid:
         """Unit vectors (ny, nx, 4, 3) of the corners; InputDataError when they are not known."""
         return unit_vectors(*self.corners())
 
-    def areas(self) -> np.ndarray:
-        """Cell areas (ny, nx) in steradian, every edge a great circle; InputDataError when corners are not known."""
-        return polygon_areas(self.corner_vectors())
+    def areas(self, edges: Edges = "great_circle") -> np.ndarray:
+        """Cell areas (ny, nx) in steradian; InputDataError when corners are not known.
+
+        Args:
+            edges: "great_circle": every edge is one; "parallels": cells of a longitude-latitude grid lie between parallels.
+        """
+        return cell_areas(*self.corners(), edges)
 
     def crop(self, y: slice, x: slice | np.ndarray) -> Grid:
         """The part of the grid at rows `y` and columns `x`; longitudes continue across the seam where an index array crosses it."""

@@ -42,7 +42,7 @@ def polygon_areas(vertices: np.ndarray) -> np.ndarray:
     """
     apex = vertices[..., :1, :]
     arms = vertices[..., 1:, :] - apex
-    triple = _dot(np.cross(arms[..., :-1, :], arms[..., 1:, :]), apex)
+    triple = _dot(_cross(arms[..., :-1, :], arms[..., 1:, :]), apex)
     to_apex = _dot(vertices[..., 1:, :], apex)
     along = _dot(vertices[..., 1:-1, :], vertices[..., 2:, :])
     excess = 2.0 * np.arctan2(triple, 1.0 + to_apex[..., :-1] + to_apex[..., 1:] + along)
@@ -56,9 +56,10 @@ def edge_normals(corners: np.ndarray) -> np.ndarray:
     opposite normals. An edge without length, as of a cell that ends in a pole, gets a zero normal.
     """
     following = np.roll(corners, -1, axis=-2)
-    normals = np.cross(corners + following, following - corners)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.where(length > _NO_EDGE, normals / np.maximum(length, _NO_EDGE), 0.0)
+    normals = _cross(corners + following, following - corners)
+    length = np.sqrt(_dot(normals, normals))[..., None]
+    normals /= np.where(length > _NO_EDGE, length, np.inf)
+    return normals
 
 
 def clip_polygons(polygons: np.ndarray, anchors: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -115,4 +116,11 @@ def _clip_once(polygons: np.ndarray, side: np.ndarray) -> np.ndarray:
 
 
 def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return (left * right).sum(axis=-1)
+    return left[..., 0] * right[..., 0] + left[..., 1] * right[..., 1] + left[..., 2] * right[..., 2]
+
+
+def _cross(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    product = np.empty(np.broadcast_shapes(left.shape, right.shape))
+    for k, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
+        np.subtract(left[..., i] * right[..., j], left[..., j] * right[..., i], out=product[..., k])
+    return product

@@ -47,6 +47,11 @@ def is_rotated(crs: Crs) -> bool:
     return crs.get("grid_mapping_name") == "rotated_latitude_longitude"
 
 
+def flattening(crs: Crs) -> float:
+    """Flattening of the ellipsoid behind a grid mapping; 0 for a sphere. InputDataError when it is not understood (G07)."""
+    return float(_transformer(json.dumps(crs, sort_keys=True)).source_crs.get_geod().f)  # type: ignore[union-attr]
+
+
 def figure_unstated(crs: Crs) -> bool:
     """True when a projection in metres does not say which figure of the Earth it uses."""
     return not is_rotated(crs) and not any(name in crs for name in _FIGURE)

@@ -13,7 +13,7 @@ from downscale.grid.conservative import conservative_weights
 from downscale.grid.domain import Cells, columns_from, require_covered
 from downscale.grid.grid import Grid, same_grid, take_notes
 from downscale.grid.interpolate import bilinear_weights
-from downscale.grid.regrid import smooth3
+from downscale.grid.regrid import smooth
 from downscale.grid.weights import Weights
 from downscale.variables import Channel, lookup
 
@@ -47,7 +47,7 @@ class CoarseReader:
     Attributes:
         source: the opened files.
         transfers: channel name -> Transfer.
-        smooth: 1 or 3; 3 averages 3 x 3 cells of the coarse box, at its edges those that are there.
+        smooth: k, odd; k > 1 averages k x k cells of the coarse box, at its edges those that are there.
     """
 
     source: Source
@@ -60,7 +60,7 @@ class CoarseReader:
         for position, channel in enumerate(channels):
             if channel.name in self.transfers:
                 coarse = self.transfers[channel.name](read_days(self.source.series[channel.name], days))
-                maps[:, position] = smooth3(coarse) if self.smooth == 3 else coarse
+                maps[:, position] = smooth(coarse, self.smooth)
         return maps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from downscale.cf.open import open_grid
-from downscale.config.schema import CoarsenTarget, DomainConfig, GridFileTarget, ResolutionTarget, UpscaleConfig
+from downscale.config.schema import CoarsenTarget, DomainConfig, DomainTarget, GridFileTarget, ResolutionTarget, UpscaleConfig
 from downscale.errors import ConfigError, InputDataError
-from downscale.grid.conservative import conservative_weights
 from downscale.grid.domain import (
     across_seam,
     box_slices,
@@ -24,6 +24,8 @@ from downscale.grid.domain import (
     require_covered,
     touched_box,
 )
+from downscale.grid.domains import domain_grid
+from downscale.grid.engines import make_weights
 from downscale.grid.grid import Grid, take_notes
 from downscale.grid.weights import Weights
 
@@ -43,6 +45,7 @@ class Geometry:
         coarse, fine: the two grids.
         upscale: weights from ``rcm`` cropped to ``inner``, to ``coarse``; None when nothing is upscaled (observations).
         notes: how the boxes came about.
+        weights_file: SHA-256 of the weight file, where one is used.
     """
 
     rcm: Grid
@@ -52,6 +55,7 @@ class Geometry:
     fine: Grid
     upscale: Weights | None
     notes: list[str] = field(default_factory=list)
+    weights_file: str = ""
 
 
 def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale: UpscaleConfig, *, upscaled: bool = True) -> Geometry:
@@ -66,8 +70,9 @@ def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale:
 
     Raises:
         InputDataError: the RCM does not cover the coarse box, or the coarse box not the target (G09, after cropping);
-            corners of a grid cannot be known (G08).
-        ConfigError: a box outside its grid, or one that makes no sense with the method.
+            corners of a grid cannot be known (G08); the weight file is for other grids.
+        ConfigError: a box outside its grid, or one that makes no sense with the method; no such domain.
+        EnvironmentMissingError: the engine is not installed.
     """
     notes: list[str] = []
     inner = _inner(rcm, domain.relaxation_cells)
@@ -84,17 +89,17 @@ def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale:
         target = _target_grid(upscale.to, gcm, source)
         if isinstance(upscale.to, GridFileTarget):
             take_notes(target, f"grid file {upscale.to.grid_file}", notes)
-        coarse = target.crop(*_coarse_window(target, source, domain.coarse_box, notes, upscaled=upscaled))
-        weights = conservative_weights(source, coarse) if upscaled else None
+        window, weights = _coarse_window(rcm, inner, target, domain.coarse_box, upscale, notes, upscaled=upscaled)
+        coarse = target.crop(*window)
         if weights is not None:
             require_covered(weights.coverage, f"the coarse box ({coarse.summary}) by the RCM without its relaxation zone")
     inside = _nested(rcm, inner, coarse, upscale.to.coarsen) if isinstance(upscale.to, CoarsenTarget) else None
-    window = _fine_window(rcm, inner, coarse, domain.fine_box, notes, inside)
-    fine = rcm.crop(*window)
+    y, x = _fine_window(rcm, inner, coarse, domain.fine_box, notes, inside)
+    fine = rcm.crop(y, x)
     notes.append(f"coarse box {coarse.shape[0]} x {coarse.shape[1]}, target {fine.shape[0]} x {fine.shape[1]} fine cells")
     for note in notes:
         log.info("%s", note)
-    return Geometry(rcm, inner, window, coarse, fine, weights, notes)
+    return Geometry(rcm, inner, (y, x), coarse, fine, weights, notes, _sha256(upscale.weights_file))
 
 
 def _inner(rcm: Grid, cells: int) -> Window:
@@ -104,26 +109,44 @@ def _inner(rcm: Grid, cells: int) -> Window:
     return slice(cells, ny - cells), slice(cells, nx - cells)
 
 
-def _target_grid(to: str | GridFileTarget | ResolutionTarget, gcm: Grid | None, source: Grid) -> Grid:
+def _sha256(path: str | None) -> str:
+    return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _target_grid(to: str | GridFileTarget | ResolutionTarget | DomainTarget, gcm: Grid | None, source: Grid) -> Grid:
     if isinstance(to, GridFileTarget):
         return Grid.from_dataset(open_grid(Path(to.grid_file)))
     if isinstance(to, ResolutionTarget):
         return regular_grid(to.resolution, source)
+    if isinstance(to, DomainTarget):
+        return domain_grid(to.domain)
     if gcm is None:
         raise ConfigError(f"upscale.to: '{to}' has no grid", hint="name a gcm source")
     return gcm
 
 
-def _coarse_window(target: Grid, source: Grid, box: list[float] | None, notes: list[str], *, upscaled: bool) -> Cells:
+def _coarse_window(
+    rcm: Grid, inner: Window, target: Grid, box: list[float] | None, upscale: UpscaleConfig, notes: list[str], *, upscaled: bool
+) -> tuple[Cells, Weights | None]:
+    """Rows and columns of the target grid that are the coarse box, and the weights to them from the RCM without its relaxation zone."""
     if box is not None:
-        return box_slices(target, *box)
-    coverage = conservative_weights(source, target).coverage
-    window = across_seam(covered_box if upscaled else touched_box, coverage, target)
+        window = box_slices(target, *box)
+        return window, _weights(rcm, inner, target, window, upscale) if upscaled else None
+    weights = _weights(rcm, inner, target, (slice(None), slice(None)), upscale)
+    window = across_seam(covered_box if upscaled else touched_box, weights.coverage, target)
     if target.crop(*window).shape != target.shape:
         ny, nx = target.shape
         what = "the largest rectangle that the RCM covers fully" if upscaled else "the cells that touch the observations"
         notes.append(f"coarse grid cropped from {ny} x {nx} cells to {what}")
-    return window
+    return window, weights.crop(target=window) if upscaled else None
+
+
+def _weights(rcm: Grid, inner: Window, target: Grid, window: Cells, upscale: UpscaleConfig) -> Weights:
+    """Weights between the parts of the two grids; those of a file are for the whole grids and are cut."""
+    if upscale.weights_file is not None:
+        whole = make_weights(rcm, target, engine=upscale.engine, edges=upscale.edges, weights_file=Path(upscale.weights_file))
+        return whole.crop(source=inner, target=window)
+    return make_weights(rcm.crop(*inner), target.crop(*window), engine=upscale.engine, edges=upscale.edges)
 
 
 def _nested(rcm: Grid, inner: Window, coarse: Grid, n: int) -> np.ndarray:

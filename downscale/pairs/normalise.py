@@ -30,6 +30,13 @@ class TrainingPairs(Protocol):
     def split(self, name: str) -> np.ndarray: ...  # noqa: D102
 
 
+class DatedPairs(TrainingPairs, Protocol):
+    """Pairs that know their days, yyyymmdd."""
+
+    @property
+    def days(self) -> np.ndarray: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Means and standard deviations over training days, float64; a std that is rounding only is set to 1 (constant).
@@ -82,6 +89,21 @@ class Statistics:
             f"{self.missing[i].sum() / (cells * self.n_days):.2%} of all values"
             for i in np.flatnonzero(self.missing.any(axis=(1, 2))).tolist()
         }
+
+
+@dataclass(frozen=True)
+class Monthly:
+    """Means and standard deviations of the predictors by cell and calendar month, over training days, float64, working units.
+
+    Attributes:
+        mean: (12, C, H, W), January first; NaN where a cell has no value in a month.
+        std: (12, C, H, W), 1 where it is rounding only (constant), NaN where the mean is.
+        days: (12,) int64, training days of each month.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    days: np.ndarray
 
 
 class _Moments:
@@ -160,6 +182,32 @@ def compute_statistics(
         np.rint(n_days - np.asarray(predictor.count)).astype(np.int64),
         ~(predictor_std > _RELATIVE_FLOOR * np.abs(predictor_mean)).any(axis=(1, 2)),
     )
+
+
+def compute_monthly(pairs: Sequence[tuple[DatedPairs, str]]) -> Monthly:
+    """Statistics by calendar month over the training days of one or several pair groups, pooled, in one pass.
+
+    Args:
+        pairs: (group, "perfect" or "imperfect"); the month is that of the day's label, in whatever calendar.
+
+    Returns:
+        Monthly; a month without training days is NaN throughout.
+    """
+    moments = [_Moments() for _ in range(12)]
+    days = np.zeros(12, np.int64)
+    plane: tuple[int, ...] = ()
+    for group, kind in pairs:
+        for index in blocks(group.split("train")):
+            maps = group.predictors(kind, index)
+            month = group.days[index] // 100 % 100 - 1
+            plane = maps.shape[1:]
+            for one in np.unique(month).tolist():
+                moments[one].add(maps[month == one])
+                days[one] += np.count_nonzero(month == one)
+    empty = np.full(plane, np.nan)
+    results = [one.result() if count else (empty, empty) for one, count in zip(moments, days.tolist(), strict=True)]
+    mean, std = (np.stack(parts) for parts in zip(*results, strict=True))
+    return Monthly(mean, _floored(mean, std), days)
 
 
 def map_moments(maps: np.ndarray) -> np.ndarray:
