@@ -50,6 +50,7 @@ class Variable:
 
 
 _MEAN = "area: time: mean"
+_X_WIND, _Y_WIND = ("x_wind", "grid_eastward_wind"), ("y_wind", "grid_northward_wind")  # along the grid: turned when read, pairs.winds
 _ROWS = (
     Variable("tas", "air_temperature", "Near-Surface Air Temperature", "K", "K", _MEAN, (150.0, 350.0), "bilinear", 2.0, also=("tg",)),
     Variable(
@@ -100,8 +101,30 @@ _ROWS = (
         also=("slp",),
         also_standard=("air_pressure_at_sea_level",),
     ),
-    Variable("uas", "eastward_wind", "Eastward Near-Surface Wind", "m s-1", "m s-1", _MEAN, (-100.0, 100.0), "bilinear", 10.0),
-    Variable("vas", "northward_wind", "Northward Near-Surface Wind", "m s-1", "m s-1", _MEAN, (-100.0, 100.0), "bilinear", 10.0),
+    Variable(
+        "uas",
+        "eastward_wind",
+        "Eastward Near-Surface Wind",
+        "m s-1",
+        "m s-1",
+        _MEAN,
+        (-100.0, 100.0),
+        "bilinear",
+        10.0,
+        also_standard=_X_WIND,
+    ),
+    Variable(
+        "vas",
+        "northward_wind",
+        "Northward Near-Surface Wind",
+        "m s-1",
+        "m s-1",
+        _MEAN,
+        (-100.0, 100.0),
+        "bilinear",
+        10.0,
+        also_standard=_Y_WIND,
+    ),
     Variable(
         "zg",
         "geopotential_height",
@@ -115,8 +138,8 @@ _ROWS = (
     ),
     Variable("ta", "air_temperature", "Air Temperature", "K", "K", _MEAN, (130.0, 350.0), also=("t",)),
     Variable("hus", "specific_humidity", "Specific Humidity", "1", "1", _MEAN, (-1e-4, 0.1), also=("q",)),
-    Variable("ua", "eastward_wind", "Eastward Wind", "m s-1", "m s-1", _MEAN, (-200.0, 200.0), also=("u",)),
-    Variable("va", "northward_wind", "Northward Wind", "m s-1", "m s-1", _MEAN, (-200.0, 200.0), also=("v",)),
+    Variable("ua", "eastward_wind", "Eastward Wind", "m s-1", "m s-1", _MEAN, (-200.0, 200.0), also=("u",), also_standard=_X_WIND),
+    Variable("va", "northward_wind", "Northward Wind", "m s-1", "m s-1", _MEAN, (-200.0, 200.0), also=("v",), also_standard=_Y_WIND),
     Variable("orog", "surface_altitude", "Surface Altitude", "m", "m", "area: mean", (-1000.0, 9000.0), "conservative"),
     Variable(
         "sftlf", "land_area_fraction", "Percentage of the Grid Cell Occupied by Land", "%", "%", "area: mean", (0.0, 100.1), "conservative"

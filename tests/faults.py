@@ -1,4 +1,4 @@
-"""The fault table: what can be wrong with files, grids, numbers and configs, and the mark that ties a test to its row.
+"""The fault table: what can be wrong with files, grids, numbers, configs and jobs, and the mark that ties a test to its row.
 
 docs/reference/faults.md is generated from these rows and from the marks (docs/generate.py); tests/test_faults_complete.py holds that
 every row has a test. A row's test makes the fault with real bytes on disk and checks the exit code, the message, and that nothing was
@@ -63,6 +63,12 @@ FAULTS = {
     "N03": "target NaN over the sea",
     "N04": "loss or gradient not finite",
     "N05": "loss explodes, constant output",
+    "S01": "SIGTERM, SIGUSR1 or SIGINT while pairs are written",
+    "S02": "`kill -9` while pairs are written",
+    "S08": "disk full, quota or limit on file sizes",
+    "S09": "output folder that cannot be written, missing parent, relative path from another folder",
+    "S10": "two runs into one workspace",
+    "S11": "lock of a job that is dead",
     "X05": "YAML that would run Python",
     "X06": "YAML alias bomb",
     "X07": "duplicate keys, tabs, `1e-3`, `no`, dates",

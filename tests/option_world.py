@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import netCDF4
 import numpy as np
 from cf_files import Spec, days_of, write
+from grid_samples import EURO, box, rotated
 
 from downscale.apply.stage import apply_run
 from downscale.config.load import load_config
 from downscale.errors import DownscaleError
 from downscale.evaluate.stage import evaluate_run
+from downscale.grid.engines import make_weights
+from downscale.grid.weight_layouts import write_weights
 from downscale.pairs.build import build_pairs
+from downscale.pairs.remap_input import grid_of_file
 from downscale.pairs.store import PairStore
 from downscale.training.modes import train_run
 
@@ -91,9 +96,21 @@ def make_world(folder: Path) -> Path:
     (folder / "forcings.csv").write_text("year,CO2,sun\n2000,360,1361\n2001,370,1362\n2002,380,1360\n")
     (folder / "other.csv").write_text("year,CO2\n2000,560\n2001,570\n2002,580\n")
     _variants(folder)
+    _weights(folder)
     path = folder / "config.yaml"
     path.write_text(CONFIG)
     return path
+
+
+def _weights(folder: Path) -> None:
+    """Weights from the fine to the coarse grid that are not those of the built-in engine: each link changed by up to a tenth."""
+    source, target = (grid_of_file(folder / role / "base/tas.nc") for role in ("rcm", "gcm"))
+    weights = make_weights(source, target, engine="builtin")
+    for seed, name in enumerate(("weights", "other_weights")):
+        noise = np.random.default_rng(seed).uniform(0.9, 1.0, weights.matrix.nnz)
+        matrix = weights.matrix.copy()
+        matrix.data = matrix.data * noise
+        write_weights(folder / f"{name}.nc", replace(weights, matrix=matrix), source, target)
 
 
 def _variants(folder: Path) -> None:
@@ -128,6 +145,9 @@ def _variants(folder: Path) -> None:
         data=np.stack([data, data + 2.0], 1),
     )
     _six_hourly(variant("gcm", "hourly") / "tas.nc", data)
+    maxima = _fields("tasmax", days_of(Spec(first=FIRST, last=LAST)), FINE["lat"], FINE["lon"], 0.3)
+    _six_hourly(variant("rcm", "hourly") / "tasmax.nc", maxima, "tasmax", FINE, "maximum")
+    _winds(folder)
     scenario = variant("gcm", "scenario")
     for path in scenario.glob("*.nc"):
         later = path.with_name(f"late_{path.name}")
@@ -137,22 +157,45 @@ def _variants(folder: Path) -> None:
                 file.experiment_id = experiment
 
 
-def _six_hourly(path: Path, daily: np.ndarray) -> None:
+def _six_hourly(path: Path, daily: np.ndarray, name: str = "tas", grid: dict = COARSE, method: str = "mean") -> None:
     with netCDF4.Dataset(path) as file:
         start = file["time_bnds"][:, 0]
     path.unlink()
     with netCDF4.Dataset(path, "w") as file:
-        for dim, size in (("time", None), ("lat", len(COARSE["lat"])), ("lon", len(COARSE["lon"]))):
+        for dim, size in (("time", None), ("lat", len(grid["lat"])), ("lon", len(grid["lon"]))):
             file.createDimension(dim, size)
         for dim, units in (("lat", "degrees_north"), ("lon", "degrees_east")):
             file.createVariable(dim, "f8", (dim,)).units = units
-            file[dim][:] = COARSE[dim]
+            file[dim][:] = grid[dim]
         time = file.createVariable("time", "f8", ("time",))
         time.units, time.calendar = "days since 1850-01-01", "standard"
         time[:] = (np.asarray(start)[:, None] + np.array([0.125, 0.375, 0.625, 0.875])).ravel()
-        field = file.createVariable("tas", "f4", ("time", "lat", "lon"))
-        field.units, field.cell_methods = "K", "time: mean"
+        field = file.createVariable(name, "f4", ("time", "lat", "lon"))
+        field.units, field.cell_methods = "K", f"time: {method}"
         field[:] = np.repeat(daily, 4, axis=0) + np.tile([-1.0, 1.0, 1.0, -1.0], len(daily))[:, None, None]
+
+
+def _winds(folder: Path) -> None:
+    """uas and vas of both: of the RCM on a rotated grid, without standard names."""
+    regional = rotated(22, 22, 0.5, -5.25, -5.25, {**EURO, "grid_north_pole_latitude": 46.0, "grid_north_pole_longitude": -176.0})
+    for role, grid in (("rcm", regional), ("gcm", box(-5.0, 13.0, 35.0, 51.0, 2.0))):
+        dims = (grid.axes.y_name, grid.axes.x_name)
+        days = days_of(Spec(first=FIRST, last=LAST))
+        wave = _fields("tas", days, grid.axes.y, grid.axes.x, 0.3) - 282.0
+        dataset = grid.to_dataset().assign_coords(
+            time=("time", np.arange(len(days)) + 0.5, {"units": "days since 2001-01-01", "axis": "T"})
+        )
+        fields = {
+            "uas": (5.0 + wave, "m s-1"),
+            "vas": (2.0 - wave, "m s-1"),
+            "tasmax": (287.0 + wave, "K"),
+            "pr": (4.0 + abs(wave), "mm/day"),
+        }
+        for name, (values, units) in fields.items():
+            dataset[name] = (("time", *dims), values.astype("f4"), {"units": units, **({"grid_mapping": "crs"} if role == "rcm" else {})})
+        path = folder / role / "winds" / "all.nc"
+        path.parent.mkdir(parents=True)
+        dataset.to_netcdf(path)
 
 
 def _losses(run: Path) -> str:

@@ -46,6 +46,11 @@ CASES = {
     "sources.fill_values": change("pairs", "sources.G.fill_values=[222.0]", both=(files("sentinel"), "missing.nan_days=drop")),
     "sources.member": change("pairs", "sources.G.member=1", "sources.G.member=0", both=(files("members"),)),
     "sources.aggregate": change("pairs", "sources.G.aggregate=mean", both=(files("hourly"),)),
+    "sources.winds": change(
+        "pairs",
+        "sources.R.winds=grid",
+        both=(files("winds"), files("winds", "rcm"), "predictors=[{name: uas}, {name: vas}]", "static=[]"),
+    ),
     "sources.facets": change("apply", "sources.G.facets={source_id: G2}", both=("apply.days=test",)),
     "predictors.name": change("pairs", "predictors.0.name=tasmax"),
     "predictors.levels": change("pairs", "predictors.1.levels=[700]"),
@@ -62,6 +67,19 @@ CASES = {
         "pairs", "upscale.to={coarsen: 5}", "upscale.to={coarsen: 4}", both=("sources.G.drives=null", "finetune=null", "few_shot=null")
     ),
     "upscale.to.resolution": change("pairs", "upscale.to={resolution: 2.0}", "upscale.to={resolution: 1.0}"),
+    "upscale.to.domain": change(
+        "pairs",
+        "upscale.to={domain: EUR-50i}",
+        "upscale.to={domain: EUR-25}",
+        both=("sources.G.drives=null", "finetune=null", "few_shot=null"),
+    ),
+    "upscale.engine": Case("pairs", (), ("upscale.engine=file", "upscale.weights_file=weights.nc")),
+    "upscale.edges": change("pairs", "upscale.edges=parallels", both=("upscale.engine=builtin",)),
+    "upscale.weights_file": Case(
+        "pairs",
+        ("upscale.engine=file", "upscale.weights_file=weights.nc"),
+        ("upscale.engine=file", "upscale.weights_file=other_weights.nc"),
+    ),
     "upscale.smooth": change("pairs", "upscale.smooth=3"),
     "upscale.min_valid_fraction": change("pairs", "upscale.min_valid_fraction=0.1", both=(files("holes", "rcm"),)),
     "missing.gaps": change("pairs", "missing.gaps=skip", both=(files("gap"),)),
@@ -138,10 +156,26 @@ def test_every_option_is_here():
     assert set(CASES) == set(leaves(ExperimentConfig))
 
 
-@pytest.mark.parametrize("option", CASES)
+MORE = {
+    "sources.aggregate: cell_methods": change(
+        "pairs", "sources.R.aggregate=cell_methods", "sources.R.aggregate=mean", both=(files("hourly", "rcm"),)
+    ),
+    "upscale.smooth: 5": change("pairs", "upscale.smooth=5", "upscale.smooth=3"),
+}
+"""Further values of options."""
+
+
+@pytest.mark.parametrize("option", CASES | MORE)
 def test_changing_it_changes_the_outcome(bench, option):
-    case = CASES[option]
+    case = (CASES | MORE)[option]
     before, after = (bench.outcome(case.stage, overrides) for overrides in (case.before, case.after))
     assert before != after, before[:300]
     assert "internal" not in before + after
     assert not (before.startswith("refused") and after.startswith("refused")), (before, after)
+
+
+@pytest.mark.parametrize("stage", ["pairs", "train", "finetune", "few_shot", "apply", "evaluate"])
+def test_the_same_config_gives_the_same_outcome(bench, stage):
+    """Else the test above could not fail."""
+    overrides = ("apply.days=test",)
+    assert bench.outcome(stage, overrides) == bench.outcome(stage, overrides)

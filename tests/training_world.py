@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -56,6 +57,8 @@ class FakeStore:
     scalars: list[str] = field(default_factory=lambda: list(SCALARS))
     static: dict = field(default_factory=dict)
     split_digest: str = "s"
+    path: Path = Path("/dev/null/pairs.zarr")
+    recipe: dict = field(default_factory=dict)
 
     def group(self, name):
         return self.groups[name]

@@ -18,6 +18,7 @@ from downscale.grid.grid import Grid, take_notes
 from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
 from downscale.pairs.scalars import Forcings
 from downscale.pairs.store import PairGroup
+from downscale.pairs.winds import true_winds
 from downscale.variables import Channel
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, ass
         gaps="skip",
         day_shift_hours=12.0,  # whatever a day is in these files, it is noted
     )
+    true_winds(source, needs.channels)
     grid = Grid.from_dataset(next(iter(source.series.values())).coordinates)
     take_notes(grid, source.name, source.notes)
     if _mean_area(grid) < 0.5 * _mean_area(needs.coarse):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from downscale import __version__
-from downscale.cli import looking, stages, starting
+from downscale.cli import looking, remapping, stages, starting
 
 app = typer.Typer(
     name="downscale",
@@ -36,6 +36,8 @@ app.command("train")(stages.train)
 app.command("apply", context_settings={"allow_extra_args": True})(stages.apply)
 app.command("evaluate")(stages.evaluate)
 app.command("report")(stages.report)
+app.command("weights")(remapping.weights)
+app.command("regrid")(remapping.regrid)
 app.command("inspect")(looking.inspect)
 app.command("doctor")(looking.doctor)
 app.add_typer(config_app, name="config")

@@ -21,10 +21,18 @@ from downscale.cli.options import (
     Runs,
     Set,
     Sources,
-    Workers,
     stage,
 )
 
+Builders = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, metavar="N", help="processes that build; default: by cores, memory and size; 1: no other process"),
+]
+MaxMemory = Annotated[str | None, typer.Option("--max-memory", metavar="SIZE", help="memory of each process, e.g. 2GB")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="tcp://HOST:PORT or scheduler file of a running Dask; its workers build"),
+]
 Mode = Annotated[Literal["pretrain", "finetune", "few-shot"], typer.Option(help="few-shot: fine-tune on a few whole years")]
 SourceRun = Annotated[str | None, typer.Option("--from", metavar="RUN", help="run to go on from (finetune, few-shot)")]
 Shots = Annotated[int | None, typer.Option(min=1, help="whole years for few-shot")]
@@ -35,15 +43,19 @@ What = Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="experiment YAM
 
 @stage("prepare")
 def prepare(
-    config: ConfigPath, overrides: Set = None, workers: Workers = None, overwrite: Overwrite = False, dry_run: DryRun = False,
-    force_unlock: ForceUnlock = False, *, progress: ProgressLine,
+    config: ConfigPath, overrides: Set = None, workers: Builders = None, max_memory: MaxMemory = None, scheduler: Scheduler = None,
+    overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *, progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
     """Files to pairs: upscale the RCM to RCMu, bring GCMs to the same grid, pair day by day.  -> WORKSPACE/pairs.zarr"""
     from downscale.config.load import load_config
+    from downscale.hpc.room import parse_size
     from downscale.pairs.build import build_pairs
 
-    cfg = load_config(config, overrides or ())
-    return build_pairs(cfg, overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, workers=workers, progress=progress)
+    limit = parse_size(max_memory, "--max-memory") if max_memory else None
+    return build_pairs(
+        load_config(config, overrides or ()), overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, workers=workers,
+        scheduler=scheduler, max_memory=limit, progress=progress,
+    )  # fmt: skip
 
 
 @stage("train")

@@ -192,7 +192,8 @@ def _grids(choices: Choices) -> str:
         "coarse_box: [W, E, S, N] in degrees; by default the largest rectangle of coarse cells that the fine run covers fully"
     )
     lines += _comment(
-        "upscale.to: a coarse run (the grid of its first predictor), {coarsen: N}, {resolution: degrees} or {grid_file: FILE}"
+        "upscale.to: a coarse run (the grid of its first predictor), {coarsen: N}, {resolution: degrees}, {domain: EUR-44} or "
+        "{grid_file: FILE}"
     )
     if isinstance(choices.upscale, str):
         return "\n".join([*lines, f"upscale: {{to: {_quoted(choices.upscale)}}}"])

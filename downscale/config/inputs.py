@@ -25,6 +25,15 @@ def _known(name: str) -> str:
 VariableName = Annotated[str, AfterValidator(_known)]
 
 
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(f"{number} is even: a moving average needs a middle, give an odd number")
+    return number
+
+
+OddNumber = Annotated[int, AfterValidator(_odd)]
+
+
 class Strict(BaseModel):
     """Base of all sections: unknown keys are errors, values are never coerced across types, objects are frozen."""
 
@@ -55,7 +64,16 @@ class SourceConfig(Strict):
     member: int | str | None = Field(
         None, description="which member of an ensemble dimension: its label, or its position from 0 where the dimension has no labels"
     )
-    aggregate: Literal["none", "mean"] = Field("none", description="mean: daily means of sub-daily steps (whole days only)")
+    aggregate: Literal["none", "mean", "cell_methods"] = Field(
+        "none",
+        description="mean: daily means of sub-daily steps (whole days only); cell_methods: so for means, and for tasmax and tasmin the "
+        "highest and lowest of the day's sub-daily maxima and minima",
+    )
+    winds: Literal["stated", "grid"] = Field(
+        "stated",
+        description="grid: ua, va, uas, vas are along the grid's x and y although their standard names do not say so (x_wind, "
+        "grid_eastward_wind); such winds are turned to true east and north",
+    )
     facets: dict[str, str] = Field(
         {}, description="facts about the run (source_id, experiment_id, variant_label, institution_id ...) copied to outputs"
     )
@@ -141,19 +159,27 @@ class ResolutionTarget(Strict):
     resolution: float = Field(gt=0, description="cell size in degrees, cell edges at whole multiples of it")
 
 
+class DomainTarget(Strict):
+    """Upscale to the grid of a CORDEX domain."""
+
+    domain: str = Field(description="name of a CORDEX domain, e.g. EUR-44 (the same as EUR-50) or EUR-50i")
+
+
 def _upscale_kind(value: object) -> str:
     """Which of the four forms of upscale.to is meant, so that errors speak of that form only."""
     if isinstance(value, dict):
-        close = difflib.get_close_matches(str(next(iter(value), "")), ("grid_file", "coarsen", "resolution"), n=1)
+        close = difflib.get_close_matches(str(next(iter(value), "")), ("grid_file", "coarsen", "resolution", "domain"), n=1)
         return close[0] if close else "coarsen"
-    return {GridFileTarget: "grid_file", CoarsenTarget: "coarsen", ResolutionTarget: "resolution"}.get(type(value), "source")  # type: ignore[call-overload]
+    kinds = {GridFileTarget: "grid_file", CoarsenTarget: "coarsen", ResolutionTarget: "resolution", DomainTarget: "domain"}
+    return kinds.get(type(value), "source")  # type: ignore[call-overload]
 
 
 UpscaleTarget = Annotated[
     Annotated[str, Tag("source")]
     | Annotated[GridFileTarget, Tag("grid_file")]
     | Annotated[CoarsenTarget, Tag("coarsen")]
-    | Annotated[ResolutionTarget, Tag("resolution")],
+    | Annotated[ResolutionTarget, Tag("resolution")]
+    | Annotated[DomainTarget, Tag("domain")],
     Discriminator(_upscale_kind),
 ]
 
@@ -162,10 +188,34 @@ class UpscaleConfig(Strict):
     """The coarse grid, and how RCMu is made from RCM fields."""
 
     to: UpscaleTarget = Field(
-        description="a coarse source (the grid of its first predictor), or {grid_file: ...}, {coarsen: N}, {resolution: degrees}"
+        description="a coarse source (the grid of its first predictor), or {grid_file: ...}, {coarsen: N}, {resolution: degrees}, "
+        "{domain: EUR-44}"
     )
-    smooth: Literal[1, 3] = Field(1, description="3: a 3 x 3 moving average on RCMu and on the GCM alike (Doury et al. 2022)")
+    engine: Literal["auto", "builtin", "xesmf", "file"] = Field(
+        "auto",
+        description="what computes the weights: auto: xesmf where it is installed, else builtin (the same numbers); file: weights_file",
+    )
+    edges: Literal["great_circle", "parallels"] = Field(
+        "great_circle",
+        description="cell edges between two corners on one latitude: great circles, as ESMF, or parallels, as CDO takes them",
+    )
+    weights_file: str | None = Field(
+        None, description="with engine file: weights of ESMF, xESMF or CDO from the rcm's whole grid to the whole grid of upscale.to"
+    )
+    smooth: OddNumber = Field(
+        1, ge=1, description="k: a moving average over k x k coarse cells on RCMu and on the GCM alike, k odd; 3: as Doury et al. 2022"
+    )
     min_valid_fraction: float = Field(0.5, gt=0, le=1, description="a coarse cell with less valid area than this is missing")
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> UpscaleConfig:
+        if (self.engine == "file") != (self.weights_file is not None):
+            raise ValueError("engine: file and weights_file go together")
+        if self.engine in ("xesmf", "file") and self.edges == "parallels":
+            raise ValueError("edges: parallels needs engine: builtin: ESMF takes great circles, and a file has its own edges")
+        if isinstance(self.to, CoarsenTarget) and (self.engine != "auto" or self.edges != "great_circle"):
+            raise ValueError("engine and edges have no meaning with to: {coarsen: N}, whose cells are whole RCM cells")
+        return self
 
 
 class MissingConfig(Strict):

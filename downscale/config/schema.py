@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from downscale.config.inputs import (
     CoarsenTarget,
     DomainConfig,
+    DomainTarget,
     ForcingsConfig,
     GridFileTarget,
     MissingConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "ApplyConfig",
     "CoarsenTarget",
     "DomainConfig",
+    "DomainTarget",
     "EvaluateConfig",
     "ExperimentConfig",
     "FewShotConfig",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,14 @@ from downscale.config.schema import ExperimentConfig
 from downscale.errors import InputDataError, OutputExistsError
 from downscale.hpc.locks import folder_lock
 from downscale.hpc.paths import refuse_links, refuse_links_inside
-from downscale.hpc.signals import StopFlag
+from downscale.hpc.room import make_folder, require_space, require_writable, telling_full_disk
 from downscale.pairs import store as pair_store
 from downscale.pairs.inputs import GroupInputs, Inputs, open_inputs
 from downscale.pairs.split import SPLITS, assign, check_not_empty
-from downscale.pairs.write import day_bytes, write_group
+from downscale.pairs.tasks import WORK, tidy, unrecorded
+from downscale.pairs.tasks_memory import day_bytes, shard_layout
+from downscale.pairs.tasks_remote import KEPT
+from downscale.pairs.write import Crew, gather_crew, write_groups
 
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
@@ -37,6 +40,8 @@ def build_pairs(
     dry_run: bool = False,
     force_unlock: bool = False,
     workers: int | None = None,
+    scheduler: str | None = None,
+    max_memory: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Write ``WORKSPACE/pairs.zarr``, or the groups of it that are not there yet.
@@ -46,29 +51,37 @@ def build_pairs(
         overwrite: replace a store of another recipe.
         dry_run: open everything, report sizes, write nothing.
         force_unlock: take over a dead job's lock.
-        workers: processes that read file headers; None: as many as cores, where it pays.
-        progress: called with (days done, days in all, group).
+        workers: processes that read headers and build, 1: this one; with a scheduler: at most so many of its workers. None: as many as
+            cores and memory allow where it pays, or all workers of the scheduler.
+        scheduler: address (``tcp://HOST:PORT``) or scheduler file of a running Dask whose workers build.
+        max_memory: bytes that each process may hold; None: any.
+        progress: called with (days done now, days to do now, group).
 
     Returns:
         ``artefact`` (path) and a summary of what the store holds.
 
     Raises:
-        InputDataError, ConfigError: before anything is written.
-        OutputExistsError: another recipe's store is there.
+        InputDataError, ConfigError: before anything is written; InputDataError also while fields are read.
+        OutputExistsError: another recipe's store is there, or another process is writing.
+        DownscaleError: the disk is full or would be, or a worker was killed; the finished shards stay.
         Stopped: a signal came; the finished shards stay and the same command goes on from them.
     """
     path = cfg.workspace_path() / STORE_NAME
+    require_writable(path.parent)
     inputs = open_inputs(cfg, workers=workers)
     counts = _count_splits(cfg, inputs)
     plan = _Plan(cfg, inputs, path)
-    summary = {"artefact": path, **_describe(inputs, counts)}
+    crew = gather_crew(inputs, workers=workers, scheduler=scheduler, max_memory=max_memory)
+    summary = {"artefact": path, **_describe(inputs, counts), "memory": crew.describe()}
     if dry_run:
         return {**summary, "artefact": None, "would write": f"{plan.total_bytes / 1e6:.0f} MB to {path}"}
-    with folder_lock(cfg.workspace_path(), force=force_unlock), closing(inputs):
+    make_folder(path.parent)
+    with folder_lock(path.parent, force=force_unlock), closing(inputs):
         missing, replace = plan.missing_groups(overwrite=overwrite)
         if missing:
-            _write(plan, missing, progress, replace=replace)
+            _write(plan, missing, crew, progress, replace=replace)
         else:
+            del summary["memory"]
             summary["unchanged"] = "the store is complete and has this recipe: nothing to do"
     return summary
 
@@ -148,21 +161,27 @@ def _describe(inputs: Inputs, counts: Mapping[str, Mapping[str, int]]) -> dict[s
     return {"grids": f"coarse {coarse[0]} x {coarse[1]}, fine {fine[0]} x {fine[1]}", "groups": lines}
 
 
-def _write(plan: _Plan, missing: list[GroupInputs], progress: ProgressCallback | None, *, replace: bool) -> None:
+def _write(plan: _Plan, missing: list[GroupInputs], crew: Crew, progress: ProgressCallback | None, *, replace: bool) -> None:
     for path in (plan.path, plan.partial, plan.path.with_name(plan.path.name + ".old")):
         refuse_links(path)
         refuse_links_inside(path)
-    root = _open_partial(plan)
-    total = sum(len(group.days) for group in missing)
-    done = 0
-    with StopFlag() as stop:
-        for group in missing:
-            for step in write_group(root, plan.partial, plan.inputs, group, stop):
-                done += step
-                if progress:
-                    progress(done, total, group.name)
-    plan.inputs.close()
-    _publish(plan, root, missing, replace=replace)
+    log.info("%s", crew.describe())
+    try:
+        with telling_full_disk(plan.partial, kept=KEPT):
+            root = _open_partial(plan)
+            _require_space(plan, missing)
+            write_groups(root, plan.partial, plan.cfg, plan.inputs, missing, crew, progress)
+            plan.inputs.close()
+            _publish(plan, root, missing, replace=replace)
+    finally:
+        tidy(plan.partial)
+
+
+def _require_space(plan: _Plan, missing: Sequence[GroupInputs]) -> None:
+    """Room for what is still to be written (S08)."""
+    shards = [(group, shard_layout(plan.inputs, group)[1], unrecorded(plan.partial, plan.inputs, group)) for group in missing]
+    need = sum(day_bytes(plan.inputs, group) * days * count for group, days, count in shards)
+    require_space(plan.path.parent, need, sum(count for *_, count in shards) * (4 + len(plan.inputs.targets)))
 
 
 def _open_partial(plan: _Plan) -> Any:
@@ -184,6 +203,7 @@ def _open_partial(plan: _Plan) -> Any:
 def _publish(plan: _Plan, root: Any, missing: list[GroupInputs], *, replace: bool) -> None:
     """Rename the finished store, or its new groups, into place."""
     names = [group.name for group in missing]
+    shutil.rmtree(plan.partial / WORK)
     if replace or not plan.path.exists():
         root.attrs["groups"] = names
         old = plan.path.with_name(plan.path.name + ".old")

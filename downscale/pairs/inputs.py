@@ -18,6 +18,7 @@ from downscale.grid.grid import Grid, require_same_grid, same_grid, take_notes
 from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
 from downscale.pairs.geometry import Geometry, resolve_geometry
 from downscale.pairs.scalars import Forcings
+from downscale.pairs.winds import true_winds
 from downscale.variables import Channel
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def _open_all(cfg: ExperimentConfig, workers: int | None) -> tuple[dict[str, Sou
         targets, channels = _targets(cfg), cfg.channels()
         needed = {"rcm": list(dict.fromkeys([*channels, *targets])), "observations": targets}.get(source.role, channels)
         with problems.caught():
-            (truths if source.is_truth else coarse)[name] = open_source(
+            opened = open_source(
                 name,
                 source,
                 needed,
@@ -130,6 +131,8 @@ def _open_all(cfg: ExperimentConfig, workers: int | None) -> tuple[dict[str, Sou
                 missing=cfg.missing,
                 workers=workers,
             )
+            true_winds(opened, needed, along_grid=source.winds == "grid")
+            (truths if source.is_truth else coarse)[name] = opened
     problems.raise_any()
     return truths, coarse
 
@@ -227,7 +230,8 @@ def _recipe(cfg: ExperimentConfig, geometry: Geometry, forcings: Forcings, stati
         "static": {name: digest(np.round(values.astype(float), 3).tolist()) for name, values in static.items()},
         "forcings": {"columns": forcings.columns, "file": forcings.fingerprint},
         "domain": json.loads(cfg.domain.model_dump_json()),
-        "upscale": json.loads(cfg.upscale.model_dump_json(exclude={"to"})),
+        "upscale": json.loads(cfg.upscale.model_dump_json(exclude={"to", "weights_file"})),
+        "weights_file": geometry.weights_file,
         "coarse_grid": geometry.coarse.digest,
         "fine_grid": geometry.fine.digest,
     }

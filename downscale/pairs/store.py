@@ -231,9 +231,9 @@ def create_group(root: Any, name: str, days: np.ndarray, calendar: str) -> Any:
 
 
 def shard_days(cell_bytes: int) -> tuple[int, int]:
-    """Days per chunk and per shard for arrays whose one day has ``cell_bytes`` bytes (about 2 MiB and 64 MiB)."""
+    """Days per chunk and per shard for arrays whose one day has ``cell_bytes`` bytes: about 2 MiB and 64 MiB, at most 64 and 128 days."""
     chunk = int(np.clip(_CHUNK_BYTES // max(cell_bytes, 1), 1, 64))
-    return chunk, chunk * int(np.clip(_SHARD_BYTES // max(chunk * cell_bytes, 1), 1, 8))
+    return chunk, chunk * int(np.clip(_SHARD_BYTES // max(chunk * cell_bytes, 1), 1, max(128 // chunk, 1)))
 
 
 def create_array(node: Any, name: str, shape: tuple[int, ...], *, days: tuple[int, int], attributes: Mapping[str, Any]) -> zarr.Array:

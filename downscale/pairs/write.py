@@ -1,140 +1,217 @@
-"""Write the groups of a pair store, a shard of days at a time."""
+"""Write the groups of a pair store: a task a shard, in this process or in others."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
 import zarr
 
-from downscale.cf.open import Source
 from downscale.config.load import digest
+from downscale.config.schema import ExperimentConfig
 from downscale.errors import Stopped
+from downscale.hpc.doctor import memory
 from downscale.hpc.signals import StopFlag
 from downscale.pairs import store as pair_store
-from downscale.pairs.coarse import read_days
-from downscale.pairs.geometry import Geometry
 from downscale.pairs.inputs import GroupInputs, Inputs
-from downscale.pairs.missing import foretell, judge
-from downscale.variables import Channel, lookup
+from downscale.pairs.missing import judge
+from downscale.pairs.tasks import clear_records, counted_notes, remove_torn_files, unfinished, write_shard
+from downscale.pairs.tasks_memory import ReadPlan, input_bytes, plan_reading, shard_layout
+from downscale.pairs.tasks_remote import call_off, error_of, run_shard, write_job
+from downscale.variables import lookup
 
 log = logging.getLogger(__name__)
+ProgressCallback = Callable[[int, int, str], None]
+Reports = Iterator[dict[str, Any]]
+_WORTH_BYTES = 4_000_000_000
+"""Decoded bytes of input from which starting processes pays by itself."""
 
 
-def write_group(root: Any, folder: Path, inputs: Inputs, group: GroupInputs, stop: StopFlag) -> Iterator[int]:
-    """Write the blocks of a group that are not there yet.
+@dataclass(frozen=True)
+class Crew:
+    """Who does the work.
+
+    Attributes:
+        workers: processes; 1 without a scheduler is this process.
+        scheduler: address or file of a running Dask scheduler.
+        plan: how each of them reads.
+        need: bytes that each is expected to hold.
+    """
+
+    workers: int | None
+    scheduler: str | None
+    plan: ReadPlan
+    need: int
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process does it all."""
+        return self.scheduler is None and (self.workers or 1) == 1
+
+    def describe(self) -> str:
+        """Processes and memory in words, said before the work begins."""
+        who = "this process" if self.alone else f"{self.workers or 'all'} workers of {self.scheduler}" if self.scheduler else (
+            f"{self.workers} processes"
+        )  # fmt: skip
+        closed = "" if self.plan.keep_open else "; one file open at a time to save memory, which may read chunks again"
+        return f"{who}, at most about {self.need / 1e9:.2f} GB each{closed}"
+
+
+def gather_crew(inputs: Inputs, *, workers: int | None, scheduler: str | None, max_memory: int | None) -> Crew:
+    """Decide who works and how; None workers are this process for small inputs, else as many as usable cores and free memory allow.
+
+    Raises:
+        ConfigError: a shard does not fit ``max_memory``.
+    """
+    plan, need = plan_reading(inputs, max_memory)
+    if workers is None and scheduler is None:
+        big = sum(map(input_bytes, inputs.groups)) > _WORTH_BYTES
+        workers = max(min(len(os.sched_getaffinity(0)), memory()[0] // need), 1) if big else 1
+    return Crew(workers, scheduler, plan, need)
+
+
+def write_groups(
+    root: Any, folder: Path, cfg: ExperimentConfig, inputs: Inputs, groups: Sequence[GroupInputs], crew: Crew,
+    progress: ProgressCallback | None,
+) -> None:  # fmt: skip
+    """Write the shards of some groups that are not there yet, judge each group when it is whole, and finish it.
 
     Args:
         root: of the half-written store.
         folder: where that store is.
+        cfg: the experiment, for workers to open the files.
         inputs: all inputs of the experiment.
-        group: the one to write.
-        stop: looked at after every block.
-
-    Yields:
-        the number of days done at each step.
+        groups: those to write.
+        crew: who does it.
+        progress: called with (days done now, days to do now, group).
 
     Raises:
-        Stopped: the flag is up; the blocks done are kept.
-        InputDataError: a block of the input is rejected, or predictors lack what the policies do not allow; all such days are listed.
+        Stopped: a signal came; the shards done are kept.
+        InputDataError: a shard of the input is rejected, or predictors lack what the policies do not allow; all such days are listed.
+        DownscaleError: a worker was killed, or the disk is full; the shards done are kept.
     """
-    chunk, block = pair_store.shard_days(max(_array_bytes(inputs, group).values()))
-    node = _resumable(root, group)
-    if node is None:
-        node = pair_store.create_group(root, group.name, group.days, group.calendar)
-        _create_arrays(inputs, node, group, (chunk, block))
-        node.attrs.update({"recipe": group.recipe, "calendar": group.calendar, "blocks_done": 0})
-    if node.attrs.get("complete"):
-        yield len(group.days)
-        return
-    finished = int(str(node.attrs["blocks_done"]))
-    yield min(finished * block, len(group.days))
-    for number in range(finished, -(-len(group.days) // block)):
-        window = slice(number * block, min((number + 1) * block, len(group.days)))
-        _write_block(inputs, node, group, window)
-        node.attrs["blocks_done"] = number + 1
-        yield window.stop - window.start
-        if stop.set:
+    remove_torn_files(folder)
+    nodes = {group.name: _node(root, folder, inputs, group) for group in groups}
+    left = {group.name: unfinished(folder, nodes[group.name], group) for group in groups if not nodes[group.name].attrs.get("complete")}
+    tasks = [(name, number) for name, numbers in left.items() for number in numbers]
+    token = uuid4().hex
+    write_job(folder, token, cfg, inputs, crew.plan)
+    by_name = {group.name: group for group in groups}
+    for name in [name for name, numbers in left.items() if not numbers]:
+        _finish_group(folder, nodes[name], by_name[name], inputs)
+    with StopFlag() as stop, ExitStack() as stack:
+        reports = _work_alone(folder, nodes, inputs, by_name, tasks, crew, stop) if crew.alone else (
+            _work_together(stack, folder, token, tasks, crew, stop) if tasks else iter(())
+        )  # fmt: skip
+        days = {name: _days_left(nodes[name], by_name[name], numbers) for name, numbers in left.items()}
+        _follow(reports, days, progress, lambda name: _finish_group(folder, nodes[name], by_name[name], inputs))
+        if any(days.values()):
             raise Stopped(f"stopped by {stop.name}; what is done is kept", where=str(folder), hint="run the same command again to go on")
-    judge(node, group, inputs.channels, block)
-    _finish_group(folder, node, group)
 
 
-def _resumable(root: Any, group: GroupInputs) -> Any:
-    if group.name not in root:
-        return None
-    node = root[group.name]
-    same = isinstance(node, zarr.Group) and node.attrs.get("recipe") == group.recipe and "blocks_done" in node.attrs
-    return node if same else None
+def _follow(reports: Reports, days: dict[str, int], progress: ProgressCallback | None, finish: Callable[[str], None]) -> None:
+    """Count down the days of each group as reports come in, pass on what workers say, and finish the groups."""
+    total, said = sum(days.values()), set()
+    memory: dict[str, int] = {}
+    if progress and total:
+        progress(0, total, next(name for name, count in days.items() if count))
+    for report in reports:
+        for level, text in report.get("log", ()):
+            if text not in said:
+                log.log(level, "%s", text)
+                said.add(text)
+        if "error" in report:
+            raise error_of(report["error"])
+        if "memory" in report:
+            memory[report["worker"]] = max(report["memory"], memory.get(report["worker"], 0))
+        name = report["group"]
+        days[name] -= report["days"]
+        if progress:
+            progress(total - sum(days.values()), total, name)
+        if report["days"] and not days[name]:
+            finish(name)
+    if memory:
+        log.info("%d worker(s), at most %.2f GB each", len(memory), max(memory.values()) / 1e9)
 
 
-def _array_bytes(inputs: Inputs, group: GroupInputs) -> dict[str, int]:
-    """Bytes of one day of each kind of array."""
-    coarse, fine = int(np.prod(inputs.geometry.coarse.shape)), int(np.prod(inputs.geometry.fine.shape))
-    sizes = {"predictors": 4 * coarse * len(inputs.channels)}
-    return {**sizes, "target": 4 * fine} if group.truth else sizes
+def _work_alone(
+    folder: Path, nodes: dict[str, Any], inputs: Inputs, groups: dict[str, GroupInputs], tasks: Sequence[tuple[str, int]], crew: Crew,
+    stop: StopFlag,
+) -> Reports:  # fmt: skip
+    for name, number in tasks:
+        if stop.set:
+            return
+        yield {"group": name, "days": write_shard(folder, nodes[name], inputs, groups[name], number, crew.plan)}
 
 
-def day_bytes(inputs: Inputs, group: GroupInputs) -> int:
-    """Bytes of one day of a group, all arrays, uncompressed."""
-    sizes = _array_bytes(inputs, group)
-    kinds = int(group.rcm is not None) + int(group.gcm is not None)
-    return kinds * sizes["predictors"] + len(inputs.targets) * sizes.get("target", 0)
+def _work_together(
+    stack: ExitStack, folder: Path, token: str, tasks: Sequence[tuple[str, int]], crew: Crew, stop: StopFlag
+) -> Reports:  # fmt: skip
+    from downscale.hpc.dask_pool import Pool
+
+    workers = min(crew.workers or 1, len(tasks)) if crew.scheduler is None else crew.workers
+    pool = stack.enter_context(Pool(scheduler=crew.scheduler, workers=workers))
+    stack.callback(call_off, folder)
+
+    def stopped() -> bool:
+        if stop.set:
+            call_off(folder)
+        return stop.set
+
+    return pool.run(run_shard, [(str(folder), token, name, number) for name, number in tasks], stopped)
+
+
+def _node(root: Any, folder: Path, inputs: Inputs, group: GroupInputs) -> Any:
+    """The group of the half-written store with all its arrays: what an earlier run left, or new."""
+    layout = shard_layout(inputs, group)
+    if group.name in root:
+        node = root[group.name]
+        if isinstance(node, zarr.Group) and node.attrs.get("recipe") == group.recipe and node.attrs.get("shard_days") == layout[1]:
+            return node
+    clear_records(folder, group.name)
+    node = pair_store.create_group(root, group.name, group.days, group.calendar)
+    _create_arrays(inputs, node, group, layout)
+    sharded = [name for name in node.array_keys() if name.startswith(("predictors_", "surface_", "target_"))]
+    node.attrs.update({"calendar": group.calendar, "sharded": sorted(sharded), "shard_days": layout[1], "recipe": group.recipe})
+    return node
+
+
+def _days_left(node: Any, group: GroupInputs, numbers: Sequence[int]) -> int:
+    shard = int(node.attrs["shard_days"])
+    return sum(min(shard, len(group.days) - number * shard) for number in numbers)
 
 
 def _create_arrays(inputs: Inputs, node: Any, group: GroupInputs, days: tuple[int, int]) -> None:
     n, geometry = len(group.days), inputs.geometry
     channels, targets = [c.name for c in inputs.channels], [t.name for t in inputs.targets]
     for label, reader in (("rcmu", group.rcm), ("gcm", group.gcm)):
-        if reader is not None:
-            units = [lookup(c.variable).units for c in inputs.channels]
-            pair_store.create_array(
-                node,
-                f"predictors_{label}",
-                (n, len(channels), *geometry.coarse.shape),
-                days=days,
-                attributes={"channels": channels, "units": units},
-            )
-            pair_store.create_array(
-                node,
-                f"surface_{label}",
-                (n, len(targets), *geometry.coarse.shape),
-                days=days,
-                attributes={"channels": targets, "units": [lookup(t).units for t in targets]},
-            )
-    if group.truth is not None:
-        for target in targets:
-            pair_store.create_array(
-                node, f"target_{target}", (n, *geometry.fine.shape), days=days, attributes={"units": lookup(target).units}
-            )
+        for kind, names in (("predictors", channels), ("surface", targets)) if reader is not None else ():
+            units = [lookup(c.variable).units for c in (inputs.channels if kind == "predictors" else inputs.targets)]
+            shape = (n, len(names), *geometry.coarse.shape)
+            pair_store.create_array(node, f"{kind}_{label}", shape, days=days, attributes={"channels": names, "units": units})
+    for target in targets if group.truth is not None else ():
+        units_of = {"units": lookup(target).units}
+        pair_store.create_array(node, f"target_{target}", (n, *geometry.fine.shape), days=days, attributes=units_of)
     scalars = inputs.forcings.names
     pair_store.create_array(node, "scalars", (n, len(scalars)), days=days, attributes={"names": scalars})
     node["scalars"][:] = inputs.forcings(group.days, group.calendar)
 
 
-def _write_block(inputs: Inputs, node: Any, group: GroupInputs, window: slice) -> None:
-    days, geometry = group.days[window], inputs.geometry
-    for label, reader in (("rcmu", group.rcm), ("gcm", group.gcm)):
-        if reader is None:
-            continue
-        maps = reader.read(inputs.channels, days, geometry.coarse.shape)
-        foretell(maps, days, inputs.channels, reader, group.missing)
-        node[f"predictors_{label}"][window] = maps
-        node[f"surface_{label}"][window] = reader.read(inputs.targets, days, geometry.coarse.shape)
-    if group.truth is not None:
-        for target in inputs.targets:
-            node[f"target_{target.name}"][window] = _fine_fields(group.truth, target, days, geometry)
-
-
-def _fine_fields(source: Source, target: Channel, days: np.ndarray, geometry: Geometry) -> np.ndarray:
-    fields = read_days(source.series[target.name], days)
-    return fields[:, geometry.window[0], geometry.window[1]]
-
-
-def _finish_group(folder: Path, node: Any, group: GroupInputs) -> None:
+def _finish_group(folder: Path, node: Any, group: GroupInputs, inputs: Inputs) -> None:
+    """Judge what the whole group lacks, and write its manifest, notes and inventory; the last write makes it complete."""
+    opening = {source.name: list(source.notes) for source in group.sources}
+    for name, note in counted_notes(folder, node, group):
+        opening[name].append(note)
+    for source in group.sources:
+        source.notes[:] = opening[source.name]
+    judge(node, group, inputs.channels, int(node.attrs["shard_days"]))
+    remove_torn_files(folder / group.name)
     node.attrs.update(
         {
             "files": [entry for source in group.sources for entry in source.files],

@@ -22,7 +22,8 @@ from downscale.hpc.signals import StopFlag
 from downscale.models.emulator import Emulator
 from downscale.models.registry import build
 from downscale.pairs.build import STORE_NAME
-from downscale.pairs.normalise import Statistics, compute_statistics
+from downscale.pairs.normalise import Statistics
+from downscale.pairs.statistics import training_statistics
 from downscale.pairs.store import PairStore
 from downscale.training.assemble import check_channels, model_spec, new_emulator, resolve_device, statistics_summary
 from downscale.training.baselines import Ground, fit_backbone, run_card, train_baseline
@@ -129,8 +130,8 @@ def _plan(
 
 
 def _statistics(cfg: ExperimentConfig, store: PairStore, plan: Plan) -> Statistics:
-    groups = [(store.group(case.partition("/")[0]), case.partition("/")[2]) for case in cfg.train.on]
-    statistics = compute_statistics(groups, dict(cfg.normalise.targets), store.targets, store.scalars)
+    cases = [(name, kind) for name, _, kind in (case.partition("/") for case in cfg.train.on)]
+    statistics = training_statistics(store, cases, dict(cfg.normalise.targets))
     spans = [f"{portion.days[0]} to {portion.days[-1]} of {portion.name}" for portion in plan.train]
     check_channels(cfg, store, statistics, f"{statistics.n_days} training days, {'; '.join(spans)}")
     return statistics

@@ -1,0 +1,211 @@
+"""Tasks over processes: local ones, or the workers of a running Dask scheduler.
+
+A task is a plain function of plain values; it opens its files itself, and what it returns is small. Neighbouring tasks go to the same
+worker, because they read the same files; a worker that has done its share takes half of what another has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from downscale.errors import ConfigError, DownscaleError
+from downscale.hpc.dask_worker import start_worker
+
+Task = tuple[Any, ...]
+_AHEAD = 2
+"""Tasks that a worker holds: one in work, one waiting, so that it is never idle while the next is on its way; near the end only one."""
+_LOOK_SECONDS = 5.0
+_START_SECONDS = 120.0
+_WAIT_SECONDS = 600.0
+
+
+class Shares:
+    """Tasks in order, shared out in stretches.
+
+    Args:
+        tasks: in the order in which neighbours belong together.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._loose: deque[Task] = deque(tasks)
+        self._of: dict[str, deque[Task]] = {}
+
+    def settle(self, workers: Sequence[str]) -> None:
+        """Tell who works now: the stretches of those that are gone are free to take, and loose tasks are dealt to all."""
+        for gone in set(self._of) - set(workers):
+            self._loose.extend(self._of.pop(gone))
+        for worker in workers:
+            self._of.setdefault(worker, deque())
+        if workers and self._loose:
+            size = -(-len(self._loose) // len(workers))
+            for worker in workers:
+                self._of[worker].extend(self._loose.popleft() for _ in range(min(size, len(self._loose))))
+
+    def take(self, worker: str) -> Task | None:
+        """The next task for a worker: of its own stretch, else the later half of the longest one becomes its own."""
+        own = self._of[worker]
+        if not own:
+            longest = max(self._of.values(), key=len)
+            own.extendleft(longest.pop() for _ in range(-(-len(longest) // 2)))
+        return own.popleft() if own else None
+
+
+class Pool:
+    """Worker processes behind one call, ``run``; a context manager.
+
+    Args:
+        scheduler: address (``tcp://...``) or scheduler file of a running Dask; None: local processes.
+        workers: how many; None with a scheduler: all that it has.
+
+    Raises:
+        ConfigError: no scheduler answers.
+    """
+
+    def __init__(self, *, scheduler: str | None = None, workers: int | None = None) -> None:
+        self._wanted = workers
+        self._stack = contextlib.ExitStack()
+        self._local: list[subprocess.Popen[bytes]] = []
+        try:
+            if scheduler is None:
+                self._start_local(workers or 1)
+            else:
+                self._client = self._stack.enter_context(_connect(scheduler))
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._stack.close()
+
+    def _start_local(self, workers: int) -> None:
+        from distributed import Client, LocalCluster
+
+        scratch = Path(tempfile.mkdtemp(prefix="downscale-workers-"))
+        self._stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        cluster = self._stack.enter_context(
+            LocalCluster(
+                n_workers=0, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
+                silence_logs=50,
+            )
+        )  # fmt: skip
+        self._client = self._stack.enter_context(Client(cluster))
+        self._stack.callback(_end, self._local)
+        for _ in range(workers):
+            self._local.append(start_worker(cluster.scheduler_address, scratch))
+
+    def run(self, work: Callable[..., Any], tasks: Sequence[Task], stop: Callable[[], bool]) -> Iterator[Any]:
+        """Results in the order in which they are done.
+
+        Args:
+            work: a function of a module that the workers can import.
+            tasks: its arguments.
+            stop: asked about twice a second; once true, no task is given out any more, and those that were are waited for.
+
+        Raises:
+            DownscaleError: a local worker process ended, or no worker came.
+        """
+        shares, done = Shares(tasks), SimpleQueue[Any]()
+        held: dict[str, str] = {}
+        workers: list[str] = []
+        looked = -_LOOK_SECONDS
+        left = len(tasks)
+        while left if not stop() else held:
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                workers = self._workers(stop)
+                shares.settle(workers)
+                looked = time.monotonic()
+            for worker in workers if not stop() else ():
+                ahead = _AHEAD if left - len(held) > _AHEAD * len(workers) else 1
+                while list(held.values()).count(worker) < ahead and (task := shares.take(worker)) is not None:
+                    future = self._submit(work, task, worker)
+                    held[future.key] = worker
+                    future.add_done_callback(done.put)
+            with contextlib.suppress(Empty):
+                future = done.get(timeout=0.5)
+                held.pop(future.key)
+                left -= 1
+                yield self._result(future)
+            self._require_alive()
+
+    def _submit(self, work: Callable[..., Any], task: Task, worker: str) -> Any:
+        return self._client.submit(work, *task, workers=[worker], allow_other_workers=not self._local, pure=False)
+
+    @staticmethod
+    def _result(future: Any) -> Any:
+        from distributed.scheduler import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker:
+            raise _killed("several times over the same task") from None
+
+    def _workers(self, stop: Callable[[], bool]) -> list[str]:
+        """Addresses of the workers; waits for the first one, and for all that were started here."""
+        until = time.monotonic() + (_START_SECONDS if self._local else _WAIT_SECONDS)
+        while len(found := sorted(self._client.nthreads())) < max(len(self._local), 1):
+            self._require_alive()
+            if stop():
+                return []
+            if time.monotonic() > until:
+                raise DownscaleError(
+                    "no worker has joined the scheduler",
+                    where=str(self._client.scheduler.address),
+                    hint="start workers: dask worker ADDRESS",
+                )
+            time.sleep(0.05)
+        return found[: self._wanted]
+
+    def _require_alive(self) -> None:
+        for process in self._local:
+            if process.poll() is not None:
+                raise _killed(f"with status {process.returncode}")
+
+
+def _killed(how: str) -> DownscaleError:
+    return DownscaleError(
+        f"a worker process ended {how}: out of memory, or killed from outside",
+        where="local workers",
+        hint="run the same command again, it goes on from what is done; with fewer --workers or a lower --max-memory if memory was short",
+    )
+
+
+def _connect(scheduler: str) -> Any:
+    from distributed import Client
+
+    is_file = "://" not in scheduler
+    if is_file and not Path(scheduler).is_file():
+        raise ConfigError(
+            f"--scheduler: '{scheduler}' is neither an address nor an existing file", hint="give tcp://HOST:PORT or the scheduler file"
+        )
+    try:
+        return Client(scheduler_file=scheduler, timeout=30) if is_file else Client(scheduler, timeout=30)
+    except (OSError, ValueError, TimeoutError, KeyError) as error:
+        raise ConfigError(
+            f"--scheduler: no scheduler answers: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            where=scheduler,
+            hint="start one with 'dask scheduler --scheduler-file FILE' and workers with 'dask worker --scheduler-file FILE'",
+        ) from None
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.stdin is not None:
+            process.stdin.close()
+    for process in processes:
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

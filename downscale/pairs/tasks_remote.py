@@ -1,0 +1,178 @@
+"""A shard in another process: the worker opens the files itself, from the config that lies in the half-written store.
+
+What goes through the scheduler is a path, a token and a number, and back comes a few lines of JSON-like data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from downscale import __version__
+from downscale.config.schema import ExperimentConfig
+from downscale.errors import DownscaleError, EnvironmentMissingError, InputDataError
+from downscale.hpc.room import full_disk
+from downscale.pairs.inputs import GroupInputs, Inputs, open_inputs
+from downscale.pairs.tasks import WORK, write_shard
+from downscale.pairs.tasks_memory import ReadPlan
+
+KEPT = "what is done is kept: free some space and run the same command again"
+_ONE_AT_A_TIME = threading.Lock()
+"""One reader of NetCDF a process, however many threads a worker has: HDF5 is not made for more."""
+
+
+@dataclass
+class _Desk:
+    """The opened inputs of one job; a worker has one at a time."""
+
+    token: str
+    inputs: Inputs
+    groups: dict[str, GroupInputs]
+    plan: ReadPlan
+
+
+_desk: _Desk | None = None
+
+
+def write_job(folder: Path, token: str, cfg: ExperimentConfig, inputs: Inputs, plan: ReadPlan) -> None:
+    """Leave what workers need to know in the half-written store; takes the store over from whoever worked on it."""
+    job = {
+        "token": token,
+        "version": __version__,
+        "config": json.loads(cfg.model_dump_json()),
+        "recipe": inputs.recipe,
+        "groups": {group.name: group.recipe for group in inputs.groups},
+        "plan": asdict(plan),
+    }
+    path = folder / WORK / "job.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (folder / WORK / "stop").unlink(missing_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(job))
+    temporary.replace(path)
+
+
+def call_off(folder: Path) -> None:
+    """Tell workers to leave the tasks that they have not begun."""
+    (folder / WORK / "stop").touch()
+
+
+def run_shard(folder: str, token: str, group: str, number: int) -> dict[str, Any]:
+    """Do one shard in a worker.
+
+    Args:
+        folder: of the half-written store, as the worker sees it.
+        token: of the job; a worker that finds another one there leaves the store alone.
+        group, number: which shard.
+
+    Returns:
+        ``group``, ``days`` done (0 when called off), ``memory`` (highest bytes of the process), ``worker`` (host and process), ``log``
+        (level and text), and ``error`` where there was one: kind, message, where, hint, findings.
+    """
+    report: dict[str, Any] = {"group": group, "days": 0, "worker": f"{socket.gethostname()}/{os.getpid()}"}
+    with _ONE_AT_A_TIME, zarr.config.set({"threading.max_workers": 1}), _listening() as heard:
+        try:
+            report["days"] = _do(Path(folder), token, group, number, heard)
+        except DownscaleError as error:
+            report["error"] = _as_data(error)
+        except OSError as error:
+            told = full_disk(error, Path(folder), kept=KEPT)
+            if told is None:
+                raise
+            report["error"] = _as_data(told)
+    return {**report, "log": heard, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def error_of(data: dict[str, Any]) -> DownscaleError:
+    """The error that a worker's report tells of."""
+    kinds = {kind.__name__: kind for kind in (InputDataError, EnvironmentMissingError)}
+    kind = kinds.get(data["kind"], DownscaleError)
+    return kind(data["message"], where=data["where"], hint=data["hint"], findings=data["findings"])
+
+
+def _as_data(error: DownscaleError) -> dict[str, Any]:
+    return {"kind": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint, "findings": error.findings}
+
+
+def _do(folder: Path, token: str, group: str, number: int, heard: list[tuple[int, str]]) -> int:
+    job = _job(folder)
+    if job.get("token") != token or (folder / WORK / "stop").exists():
+        return 0
+    desk = _sit_down(job)
+    heard.clear()  # what is said while files are opened, the command has said itself
+    node = zarr.open_group(folder / group, mode="r+")
+    if node.attrs.get("recipe") != desk.groups[group].recipe:
+        return 0
+    return write_shard(folder, node, desk.inputs, desk.groups[group], number, desk.plan)
+
+
+def _job(folder: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / WORK / "job.json").read_text())
+    except FileNotFoundError:
+        raise InputDataError(
+            "a worker does not see the half-written store",
+            where=f"{folder} on {socket.gethostname()}",
+            hint="workers need the same folders under the same paths as the command",
+        ) from None
+    if found["version"] != __version__:
+        raise EnvironmentMissingError(
+            f"a worker has downscale {__version__}, the command {found['version']}",
+            where=socket.gethostname(),
+            hint="start the workers from the same environment",
+        )
+    return found
+
+
+def _sit_down(job: dict[str, Any]) -> _Desk:
+    """The job's inputs, opened by this process; those of another job are closed."""
+    global _desk
+    if _desk is not None and _desk.token == job["token"]:
+        return _desk
+    if _desk is not None:
+        _desk.inputs.close()
+        _desk = None
+    inputs = open_inputs(ExperimentConfig.model_validate(job["config"]), workers=1)
+    groups = {group.name: group for group in inputs.groups}
+    if inputs.recipe != job["recipe"] or {name: group.recipe for name, group in groups.items()} != job["groups"]:
+        raise InputDataError(
+            "a worker sees other input files than the command did",
+            where=socket.gethostname(),
+            hint="let nothing write to the inputs, and see that all nodes have them under the same paths; then run the command again",
+        )
+    _desk = _Desk(job["token"], inputs, groups, ReadPlan(**job["plan"]))
+    return _desk
+
+
+@contextmanager
+def _listening() -> Iterator[list[tuple[int, str]]]:
+    """Collect what the package logs meanwhile, warnings and above: the command says it."""
+    logger, heard = logging.getLogger("downscale"), _Ear()
+    before = logger.propagate
+    logger.addHandler(heard)
+    logger.propagate = False
+    try:
+        yield heard.lines
+    finally:
+        logger.removeHandler(heard)
+        logger.propagate = before
+
+
+class _Ear(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[tuple[int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelno, record.getMessage()))
