@@ -7,7 +7,6 @@ renamed.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from downscale import __version__
 from downscale.cf.calendar import canonical, day_bounds, encode_days, iso
 from downscale.cf.skeleton import FILL, define_field, define_time
 from downscale.cf.units import to_file
+from downscale.config.folders import to_disk
 from downscale.errors import DownscaleError
 from downscale.hpc.paths import refuse_links
 from downscale.variables import Variable
@@ -117,10 +117,10 @@ class FieldWriter:
         try:
             file, self._file = self._file, None
             file.close()
-            _to_disk(self.partial)
+            to_disk(self.partial)
             self._verify()
             self.partial.replace(self.path)
-            _to_disk(self.path.parent)
+            to_disk(self.path.parent)
         except (OSError, RuntimeError) as error:
             raise self._failed(error) from error
         log.debug("%s: %d days to %s", self.path, self._count, iso(self._last) if self._count else "none")
@@ -186,7 +186,7 @@ def write_static(
         with _create(partial, attributes) as file:
             field = define_field(file, variable, coordinates, 1, timed=False)
             field[:] = _stored(np.asarray(values), conversion.scale, conversion.offset)
-        _to_disk(partial)
+        to_disk(partial)
         partial.replace(target)
     except (OSError, RuntimeError) as error:
         _remove(partial)
@@ -223,15 +223,6 @@ def _stored(values: NDArray[Any], scale: float, offset: float) -> NDArray[np.flo
     """Values as they stand in the file: file units, float32, the fill value for NaN."""
     stored = values.astype(np.float64) * scale + offset if (scale, offset) != (1.0, 0.0) else values
     return np.ascontiguousarray(np.where(np.isnan(stored), FILL, stored), dtype=np.float32)
-
-
-def _to_disk(path: Path) -> None:
-    """Flush a file or a folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(partial: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders of the user that belong to no experiment."""
+"""Folders of the user that belong to no experiment, and what makes files last."""
 
 from __future__ import annotations
 
@@ -34,3 +34,12 @@ def _named() -> Path | None:
         return Path.home() / ".cache" / "downscale"
     except RuntimeError:
         return None
+
+
+def to_disk(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -6,7 +6,6 @@ written as NetCDF-3, as CDO writes it itself, and holds centres and corners only
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 
 from downscale import __version__
+from downscale.config.folders import to_disk
 from downscale.errors import DownscaleError
 from downscale.grid.cells import Edges
 from downscale.grid.grid import Grid
@@ -55,7 +55,7 @@ def write_weights(path: Path, weights: Weights, source: Grid, target: Grid, *, n
             (_put_esmf if layout == "esmf" else _put_scrip)(file, weights, links, source, target, edges)
         for name, grid in (("source", source), ("target", target)) if layout == "esmf" else ():
             grid.to_dataset().to_netcdf(partial, mode="a", group=name, engine="netcdf4")
-        _to_disk(partial)
+        to_disk(partial)
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
@@ -156,11 +156,3 @@ def _fractions(weights: Weights, grid: Grid, end: str, edges: Edges) -> np.ndarr
     if weights.method != "conservative" or grid.lat_corners is None:
         return (used > 0.0).astype(np.float64)
     return used / grid.areas(edges).ravel()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from downscale.config.folders import cache_folder
+from downscale.config.folders import cache_folder, to_disk
 
 DISTRIBUTION = "downscale-rcm"
 REQUIRED = ("numpy", "scipy", "xarray", "netCDF4", "cftime", "cf-units", "pyproj", "zarr", "dask", "distributed", "torch", "safetensors",
@@ -187,11 +187,7 @@ def _fsync(folder: Path) -> None:
         stream.write("kept")
         stream.flush()
         os.fsync(stream.fileno())
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    to_disk(folder)
 
 
 def _flock(folder: Path) -> None:
