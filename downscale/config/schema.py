@@ -22,8 +22,11 @@ from downscale.config.inputs import (
     TargetConfig,
     Token,
     UpscaleConfig,
-    VariableName,
 )
+from downscale.config.losses import LossConfig
+from downscale.config.models import ModelConfig, RidgeConfig
+from downscale.config.scaling import NormaliseConfig
+from downscale.config.training import FewShotConfig, FineTuneConfig, TrainConfig
 from downscale.variables import Channel
 
 __all__ = [
@@ -51,95 +54,6 @@ __all__ = [
     "TrainConfig",
     "UpscaleConfig",
 ]
-
-
-class RidgeConfig(Strict):
-    """Ridge regression, the mandatory linear baseline and the backbone of the networks that ask for one."""
-
-    alphas: list[float] = Field(
-        [0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5], min_length=1, description="candidates; chosen per target on validation days"
-    )
-
-
-class ModelConfig(Strict):
-    """The network."""
-
-    name: Literal["unet_doury", "resunet"] = Field(
-        "resunet", description="unet_doury: Doury et al. 2022; resunet: residual UNet with static fields"
-    )
-    width: int = Field(32, ge=4, description="channels of the first encoder level (64 in Doury et al.)")
-    backbone: Literal["none", "ridge"] = Field("none", description="ridge: the network learns what ridge regression leaves")
-    static: bool | None = Field(
-        None, description="feed orography, land fraction and cell position to the decoder; default true for resunet, which alone can"
-    )
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="channel dropout in the residual blocks (resunet only)")
-
-    @model_validator(mode="after")
-    def _only_what_the_network_has(self) -> ModelConfig:
-        if self.name == "unet_doury" and (self.static or self.dropout):
-            raise ValueError("unet_doury has neither fixed fields nor dropout: leave out static and dropout, or use resunet")
-        return self
-
-
-class NormaliseConfig(Strict):
-    """How inputs and targets are scaled. Fitted on training days only."""
-
-    predictors: Literal["map", "gridpoint", "channel"] = Field(
-        "gridpoint", description="map: each day's map by its own moments, which become scalars (Doury et al.); else by training statistics"
-    )
-    targets: dict[VariableName, Literal["none", "standardise", "log1p", "sqrt"]] = Field(
-        {}, description="per target; default standardise (mean and std of each grid point; also after log1p, sqrt)"
-    )
-
-
-class LossConfig(Strict):
-    """What training minimises, in transformed target space."""
-
-    name: Literal["mse", "mae"] = Field("mse", description="squared or absolute errors over valid cells and days")
-    balance: Literal["likelihood", "none"] = Field(
-        "likelihood", description="likelihood: an improvement by a tenth counts the same for every target; none: the largest errors decide"
-    )
-
-
-class TrainConfig(Strict):
-    """The training loop; finetune and few_shot start from these values."""
-
-    on: list[str] = Field(
-        min_length=1,
-        description="pairs to learn from: NAME/perfect (RCMu -> RCM) or NAME/imperfect (GCM -> RCM, reanalysis -> observations)",
-    )
-    epochs: int = Field(60, ge=1, description="at most this many passes over the training days")
-    batch_size: int = Field(64, ge=1, description="days a step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (AdamW)")
-    weight_decay: float = Field(1e-4, ge=0, description="AdamW weight decay")
-    schedule: Literal["cosine", "plateau"] = Field(
-        "cosine", description="cosine with warm-up, or x 0.7 after 4 epochs without progress (Doury et al.)"
-    )
-    warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up, in epochs (cosine only)")
-    patience: int = Field(15, ge=1, description="stop after this many epochs without a better validation loss")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of an exponential moving average of the weights; 0: off")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    seed: int = Field(0, ge=0, description="seed of weights, shuffling and dropout")
-    baselines: list[Literal["bilinear", "climatology", "ridge"]] = Field(
-        ["bilinear", "climatology", "ridge"], description="fitted on the same pairs, applied beside"
-    )
-
-
-class FineTuneConfig(Strict):
-    """Go on from a trained run on other pairs; what is not given is taken from train."""
-
-    on: list[str] = Field(min_length=1, description="pairs to adapt to, as train.on")
-    epochs: int = Field(20, ge=1, description="at most this many passes")
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
-    l2_sp: float = Field(1e-3, ge=0, description="pull towards the starting weights: l2_sp / 2 * |w - w0|^2 (L2-SP)")
-
-
-class FewShotConfig(FineTuneConfig):
-    """Fine-tuning on a few whole years of the target pairs."""
-
-    shots: int = Field(
-        2, ge=1, description="number of whole years; spread evenly over the training years, an equal share from each contiguous period"
-    )
 
 
 class ApplyConfig(Strict):

@@ -1,0 +1,20 @@
+"""Config section of the scaling of inputs and targets: normalise."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from downscale.config.inputs import Strict, VariableName
+
+
+class NormaliseConfig(Strict):
+    """How inputs and targets are scaled. Fitted on training days only."""
+
+    predictors: Literal["map", "gridpoint", "channel"] = Field(
+        "gridpoint", description="map: each day's map by its own moments, which become scalars (Doury et al.); else by training statistics"
+    )
+    targets: dict[VariableName, Literal["none", "standardise", "log1p", "sqrt"]] = Field(
+        {}, description="per target; default standardise (mean and std of each grid point; also after log1p, sqrt)"
+    )
