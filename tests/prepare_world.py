@@ -22,10 +22,10 @@ def slow_fields(*arguments):
     time.sleep(float(os.environ.get("SLOW", "0")))
     return fields(*arguments)
 
-def told_record(folder, node, group, number, counts):
-    record(folder, node, group, number, counts)
+def told_record(shelf, number, counts):
+    record(shelf, number, counts)
     with open(os.environ["TOLD"], "a") as stream:
-        stream.write(f"{group.name} {number} {os.getpid()}\\n")
+        stream.write(f"{shelf.name} {number} {os.getpid()}\\n")
 
 tasks._fields, tasks._record = slow_fields, told_record
 """
@@ -62,6 +62,14 @@ class Bench:
     @property
     def workers(self) -> set[str]:
         return {pid for *_, pid in self.told}
+
+    def other_process(self, process: subprocess.Popen[str]) -> int:
+        """A process beside this one that has recorded a shard; waits for the first."""
+        shards = 1
+        while not (others := {int(pid) for *_, pid in self.told} - {process.pid}):
+            self.wait_for(shards, process)
+            shards = len(self.told) + 1
+        return others.pop()
 
     def wait_for(self, shards: int, process: subprocess.Popen[str]) -> None:
         until = time.monotonic() + 60

@@ -100,9 +100,8 @@ def test_two_workers_stopped_then_killed_and_gone_on_with_one(config, store, ben
 
 @fault("S02", "a worker that is killed, as for want of memory, is told with exit 1; the next run goes on")
 def test_a_killed_worker(config, store, bench, whole_store, small_shards):  # noqa: F811
-    process = bench.start("prepare", config, "--workers", 2, slow=0.15)
-    bench.wait_for(2, process)
-    os.kill(int(bench.told[0][2]), signal.SIGKILL)
+    process = bench.start("prepare", config, "--workers", 2, slow=0.5)
+    os.kill(bench.other_process(process), signal.SIGKILL)
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "a worker process ended" in err and "run the same command again" in err
     only_half(config, store)

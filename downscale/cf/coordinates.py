@@ -17,12 +17,12 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf.axes import is_latitude, is_longitude
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.layout import Layout
+from downscale.coordinates import Coordinates
 from downscale.errors import InputDataError
 
 _LAT = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
@@ -33,7 +33,7 @@ _NO_ANGLE = 1e4
 Pair = tuple[VariableHeader, VariableHeader]
 
 
-def read_coordinates(header: FileHeader, variable: VariableHeader, layout: Layout) -> tuple[xr.Dataset, list[str]]:
+def read_coordinates(header: FileHeader, variable: VariableHeader, layout: Layout) -> tuple[Coordinates, list[str]]:
     """The coordinates of a variable and notes on what is missing or odd.
 
     Raises:
@@ -52,7 +52,7 @@ def read_coordinates(header: FileHeader, variable: VariableHeader, layout: Layou
             where=str(header.path),
             hint="add 2-D lat and lon, or a CF grid_mapping, to the file",
         )
-    dataset = _axes(header, layout, crs, notes) if has_axes else xr.Dataset()
+    dataset = _axes(header, layout, crs, notes) if has_axes else Coordinates()
     dataset.encoding["source"] = str(header.path)
     if lat is not None and lon is not None:
         dims = (layout.y, layout.x) if has_axes else ("y", "x")
@@ -108,12 +108,12 @@ def _is_lonlat(header: FileHeader, layout: Layout) -> bool:
     return named and is_latitude(header.variables[layout.y]) and is_longitude(header.variables[layout.x])
 
 
-def _lonlat(header: FileHeader, layout: Layout) -> xr.Dataset:
+def _lonlat(header: FileHeader, layout: Layout) -> Coordinates:
     stored = [np.abs(np.asarray(header.values[dim], dtype=np.float64)).max(initial=0.0) for dim in (layout.y, layout.x)]
     if not (stored[0] <= 90.0 + 1e-6 and stored[1] <= _NO_ANGLE):
         raise _impossible(header, layout.y, layout.x)
     coords = {"lat": ("lat", layout.y_values, {**_LAT, "axis": "Y"}), "lon": ("lon", layout.x_values, {**_LON, "axis": "X"})}
-    dataset = xr.Dataset(coords=coords)
+    dataset = Coordinates.of(coords)
     for name, dim in (("lat", layout.y), ("lon", layout.x)):
         bounds_name = header.variables[dim].text("bounds")
         bounds = header.values.get(bounds_name)
@@ -127,7 +127,7 @@ def _lonlat(header: FileHeader, layout: Layout) -> xr.Dataset:
     return dataset
 
 
-def _axes(header: FileHeader, layout: Layout, crs: dict[str, Any] | None, notes: list[str]) -> xr.Dataset:
+def _axes(header: FileHeader, layout: Layout, crs: dict[str, Any] | None, notes: list[str]) -> Coordinates:
     """The projected axes; what is assumed about their units is added to the notes."""
     rotated = crs is not None and crs.get("grid_mapping_name") == _ROTATED
     names = ("grid_latitude", "grid_longitude") if rotated else ("projection_y_coordinate", "projection_x_coordinate")
@@ -140,7 +140,7 @@ def _axes(header: FileHeader, layout: Layout, crs: dict[str, Any] | None, notes:
         if crs is not None:
             attrs["standard_name"] = standard_name
         coords[dim] = (dim, values, attrs)
-    return xr.Dataset(coords=coords)
+    return Coordinates.of(coords)
 
 
 def _auxiliary(header: FileHeader, variable: VariableHeader, layout: Layout, is_kind: Any) -> VariableHeader | None:
@@ -156,7 +156,7 @@ def _plane(variable: VariableHeader) -> tuple[str, ...]:
     return variable.dims if len(variable.dims) == 2 else tuple(dim for dim, n in zip(variable.dims, variable.shape, strict=True) if n > 1)
 
 
-def _add_lonlat(dataset: xr.Dataset, dims: tuple[str, str], header: FileHeader, layout: Layout, pair: Pair) -> list[str]:
+def _add_lonlat(dataset: Coordinates, dims: tuple[str, str], header: FileHeader, layout: Layout, pair: Pair) -> list[str]:
     """Put 2-D latitude and longitude and their vertices into the dataset; notes on what was wrapped."""
     with netCDF4.Dataset(header.path) as file:
         file.set_auto_maskandscale(False)

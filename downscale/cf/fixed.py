@@ -6,7 +6,6 @@ import logging
 
 import netCDF4
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf import units
@@ -16,6 +15,7 @@ from downscale.cf.gather import Opening
 from downscale.cf.header import FileHeader
 from downscale.cf.layout import layout_of
 from downscale.cf.names import find_static
+from downscale.coordinates import Coordinates
 from downscale.errors import InputDataError
 from downscale.variables import Channel, lookup
 
@@ -36,7 +36,7 @@ def locate_static(opening: Opening, name: str) -> tuple[FileHeader, str]:
     )
 
 
-def read_static(opening: Opening, name: str) -> tuple[NDArray[np.float32], xr.Dataset]:
+def read_static(opening: Opening, name: str) -> tuple[NDArray[np.float32], Coordinates]:
     """A fixed field: (y, x) float32 in working units, NaN missing, and its coordinates. Raises InputDataError as Source.statics."""
     header, key = locate_static(opening, name)
     row, variable = lookup(name), header.variables[key]

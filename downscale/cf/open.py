@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf.assemble import assemble, lay_days, missing_channels, one_calendar
@@ -27,6 +26,7 @@ from downscale.cf.layout import layout_of
 from downscale.cf.runs import one_run
 from downscale.cf.series import Series
 from downscale.config.schema import MissingConfig, SourceConfig
+from downscale.coordinates import Coordinates
 from downscale.errors import InputDataError, Problems
 from downscale.variables import Channel
 
@@ -58,7 +58,7 @@ class Source:
     notes: list[str]
     opening: Opening = field(repr=False)
 
-    def statics(self, names: Sequence[str]) -> dict[str, tuple[NDArray[np.float32], xr.Dataset]]:
+    def statics(self, names: Sequence[str]) -> dict[str, tuple[NDArray[np.float32], Coordinates]]:
         """Fixed fields found among the source's files: name -> ((y, x) float32 in working units, NaN missing; coordinates).
 
         Raises:
@@ -220,7 +220,7 @@ def _member_is_used(opening: Opening, found: Mapping[Channel, Sequence[Found]]) 
     )
 
 
-def open_grid(path: str | Path) -> xr.Dataset:
+def open_grid(path: str | Path) -> Coordinates:
     """Horizontal coordinates of a file, as Series.coordinates: of its first field, or of its latitude and longitude axes.
 
     Raises:

@@ -10,7 +10,6 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf.calendar import iso
@@ -19,6 +18,7 @@ from downscale.cf.days import DayTable
 from downscale.cf.fields import CACHED_VALUES, Decoder, accumulates, clip_negligible, implausible, plausible_range
 from downscale.cf.header import FileHeader, VariableHeader
 from downscale.cf.layout import Layout
+from downscale.coordinates import Coordinates
 from downscale.errors import InputDataError
 from downscale.variables import Channel, lookup
 
@@ -72,7 +72,7 @@ class Series:
     channel: Channel
     calendar: str
     days: NDArray[np.int64]
-    coordinates: xr.Dataset
+    coordinates: Coordinates
     notes: list[str]
     pieces: Sequence[Piece] = field(repr=False, default=())
     table: DayTable = field(repr=False, default=None)  # type: ignore[assignment]

@@ -6,15 +6,18 @@ Layout: CORDEX-CMIP6 archiving specifications v3 (doi:10.5281/zenodo.20274448), 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import netCDF4
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf.calendar import TIME_UNITS
+from downscale.coordinates import Coordinate, Coordinates
 from downscale.variables import Variable
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FILL = np.float32(1e20)
 CHUNK_BYTES = 4_000_000
@@ -41,7 +44,9 @@ def define_time(file: netCDF4.Dataset, calendar: str) -> None:
     file.createVariable("time_bnds", "f8", ("time", "bnds"), chunksizes=(_TIME_CHUNK, 2), fill_value=False)
 
 
-def define_field(file: netCDF4.Dataset, variable: Variable, coordinates: xr.Dataset, compression: int, *, timed: bool) -> netCDF4.Variable:
+def define_field(
+    file: netCDF4.Dataset, variable: Variable, coordinates: Coordinates | xr.Dataset, compression: int, *, timed: bool
+) -> netCDF4.Variable:
     """Coordinates and one variable on them: (time, y, x) when ``timed``, else (y, x); chunks of about 4 MB."""
     plane = _horizontal_dims(coordinates)
     _define_coordinates(file, coordinates, plane)
@@ -74,12 +79,12 @@ def define_field(file: netCDF4.Dataset, variable: Variable, coordinates: xr.Data
     return field
 
 
-def _horizontal_dims(coordinates: xr.Dataset) -> tuple[str, str]:
+def _horizontal_dims(coordinates: Coordinates | xr.Dataset) -> tuple[str, str]:
     dims = tuple(str(dim) for dim in coordinates["lat"].dims)
     return ("lat", "lon") if len(dims) == 1 else (dims[0], dims[1])
 
 
-def _define_coordinates(file: netCDF4.Dataset, coordinates: xr.Dataset, plane: tuple[str, str]) -> None:
+def _define_coordinates(file: netCDF4.Dataset, coordinates: Coordinates | xr.Dataset, plane: tuple[str, str]) -> None:
     """Axes, latitudes and longitudes with bounds or vertices, and the grid mapping."""
     for dim, axis in zip(plane, "YX", strict=True):
         file.createDimension(dim, coordinates.sizes[dim])
@@ -105,7 +110,7 @@ def _define_coordinates(file: netCDF4.Dataset, coordinates: xr.Dataset, plane: t
         file["crs"][...] = 0
 
 
-def _define_axis(file: netCDF4.Dataset, dim: str, coordinates: xr.Dataset, axis: str) -> None:
+def _define_axis(file: netCDF4.Dataset, dim: str, coordinates: Coordinates | xr.Dataset, axis: str) -> None:
     values = np.asarray(coordinates[dim].values, dtype=np.float64)
     bounds = coordinates[f"{dim}_bnds"].values if f"{dim}_bnds" in coordinates else _midpoints(values, 90.0 if dim == "lat" else np.inf)
     if "bnds" not in file.dimensions:
@@ -137,7 +142,7 @@ def _put(file: netCDF4.Dataset, name: str, dims: tuple[str, ...], values: Any, a
     variable[:] = np.asarray(values, dtype=np.float64)
 
 
-def _attributes(coordinate: xr.DataArray, *, bounds: str | bool) -> dict[str, Any]:
+def _attributes(coordinate: Coordinate | xr.DataArray, *, bounds: str | bool) -> dict[str, Any]:
     known = {key: _plain(coordinate.attrs[key]) for key in _COPIED if key in coordinate.attrs}
     return {**known, "bounds": bounds} if bounds else known
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from downscale.cf import units
@@ -18,6 +17,7 @@ from downscale.cf.identity import Identity, identify
 from downscale.cf.layout import layout_of
 from downscale.cf.taken import STATIC, channels_in, statics_in
 from downscale.config.found import FoundRun, UnitDoubt
+from downscale.coordinates import Coordinates
 from downscale.errors import InputDataError
 from downscale.variables import Channel, lookup
 
@@ -117,7 +117,7 @@ def _grid(header: FileHeader, variable: VariableHeader) -> _Grid:
     )
 
 
-def grid_words(coordinates: xr.Dataset) -> str:
+def grid_words(coordinates: Coordinates) -> str:
     """A grid in words: ``28 x 30 rotated pole, 49 km, 14.0 W to 6.0 E, 31.8 N to 46.8 N``."""
     lat, lon = (np.asarray(coordinates[name]) for name in ("lat", "lon"))
     rows, columns = lat.shape if lat.ndim == 2 else (lat.size, lon.size)

@@ -14,11 +14,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import netCDF4
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from downscale import __version__
@@ -26,9 +25,13 @@ from downscale.cf.calendar import canonical, day_bounds, encode_days, iso
 from downscale.cf.skeleton import FILL, define_field, define_time
 from downscale.cf.units import to_file
 from downscale.config.folders import to_disk
+from downscale.coordinates import Coordinates
 from downscale.errors import DownscaleError
 from downscale.hpc.paths import refuse_links
 from downscale.variables import Variable
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class FieldWriter:
         self,
         path: str | Path,
         variable: Variable,
-        coordinates: xr.Dataset,
+        coordinates: Coordinates | xr.Dataset,
         calendar: str,
         *,
         attributes: Mapping[str, str],
@@ -56,7 +59,7 @@ class FieldWriter:
         Args:
             path: final name; its folder is made when it does not exist.
             variable: what is written; its CMOR name becomes the name in the file.
-            coordinates: as Series.coordinates or Grid.to_dataset gives them.
+            coordinates: as Series.coordinates, Grid.to_coordinates or Grid.to_dataset gives them.
             calendar: of the days.
             attributes: global attributes: provenance, facets, title, history.
             compression: deflate level, 0 for none.
@@ -164,7 +167,7 @@ class FieldWriter:
 
 
 def write_static(
-    path: str | Path, variable: Variable, coordinates: xr.Dataset, values: NDArray[Any], *, attributes: Mapping[str, str]
+    path: str | Path, variable: Variable, coordinates: Coordinates | xr.Dataset, values: NDArray[Any], *, attributes: Mapping[str, str]
 ) -> None:
     """Write one fixed field.
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array, kron
-from scipy.spatial import cKDTree
 
 from downscale.errors import InputDataError
 from downscale.grid.cells import Boxes, Edges, Pieces
 from downscale.grid.grid import Grid
 from downscale.grid.parallels import areas_between, zone_areas
-from downscale.grid.polygons import clip_polygons, polygon_areas
+from downscale.grid.polygons import clip_polygons, point_tree, polygon_areas
 from downscale.grid.weights import Weights
 
 NEGLIGIBLE = 1e-13
@@ -117,12 +116,12 @@ def _piece_overlaps(subject: Pieces, clipper: Pieces, subject_size: np.ndarray, 
 
 def _candidates(subject: Pieces, clipper: Pieces) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Index pairs (clipper, subject) whose circumscribed circles meet, a bounded number at a time."""
-    tree = cKDTree(subject.centre)
+    tree = point_tree(subject.centre)
     largest = subject.radius.max()
     for start in range(0, len(clipper.area), _TARGETS_AT_ONCE):
         part = slice(start, start + _TARGETS_AT_ONCE)
         reach = clipper.radius[part].max() + largest
-        near = cKDTree(clipper.centre[part]).sparse_distance_matrix(tree, reach, output_type="ndarray")
+        near = point_tree(clipper.centre[part]).sparse_distance_matrix(tree, reach, output_type="ndarray")
         c, s = near["i"] + start, near["j"]
         meet = near["v"] <= clipper.radius[c] + subject.radius[s]
         c, s = c[meet], s[meet]

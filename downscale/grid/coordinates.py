@@ -7,16 +7,19 @@ Layouts: ``lat(lat), lon(lon)`` with optional ``lat_bnds, lon_bnds`` (n, 2); or 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
+from downscale.coordinates import Coordinate, Coordinates
 from downscale.errors import InputDataError
 from downscale.grid import corners as corner
 from downscale.grid.axes import LAT, LON, Axes, lonlat_axes
 from downscale.grid.projection import Crs, plain_crs, require_one_unit
 from downscale.grid.reconcile import axes_behind, centres, reconcile
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Axes", "Parts", "lonlat_axes", "read_parts", "write_parts"]
 _KEPT = ("standard_name", "long_name", "units", "axis")
@@ -36,7 +39,7 @@ class Parts:
     corner_fault: str = ""
 
 
-def read_parts(dataset: xr.Dataset) -> Parts:
+def read_parts(dataset: Coordinates | xr.Dataset) -> Parts:
     """The parts of the grid a coordinates Dataset describes.
 
     Bounds and vertices that make no sense leave the corners unknown, and ``corner_fault`` says why (G08).
@@ -73,20 +76,17 @@ def read_parts(dataset: xr.Dataset) -> Parts:
     return Parts(lat, lon, lat_corners, lon_corners, axes, crs, tuple(notes), fault)
 
 
-def write_parts(parts: Parts) -> xr.Dataset:
+def write_parts(parts: Parts) -> Coordinates:
     """A CF Dataset from which `read_parts` gives the same parts back, through NetCDF too."""
     bounded = _is_lonlat(parts) and parts.lat_corners is not None
-    dataset = _write_lonlat(parts) if bounded else _write_curvilinear(parts)
-    for name in dataset.variables:
-        dataset[name].encoding["_FillValue"] = None
-    return dataset
+    return _write_lonlat(parts) if bounded else _write_curvilinear(parts)
 
 
 def _is_lonlat(parts: Parts) -> bool:
     return parts.axes is not None and (parts.axes.y_name, parts.axes.x_name) == ("lat", "lon")
 
 
-def _read_lonlat(dataset: xr.Dataset) -> Parts:
+def _read_lonlat(dataset: Coordinates | xr.Dataset) -> Parts:
     lat, lon = _floats(dataset["lat"]), _floats(dataset["lon"])
     axes = Axes("lat", lat, "lon", lon, _attributes(dataset["lat"]), _attributes(dataset["lon"]))
     corners: corner.Corners | None = None
@@ -105,12 +105,12 @@ def _read_lonlat(dataset: xr.Dataset) -> Parts:
     return Parts(lat_2d, lon_2d, lat_corners, lon_corners, axes, None, tuple(notes), fault)
 
 
-def _read_axes(dataset: xr.Dataset) -> Axes | None:
+def _read_axes(dataset: Coordinates | xr.Dataset) -> Axes | None:
     """The 1-D axes named like the dims of lat, or found by their standard names."""
     if "lat" in dataset:
         names = [str(dim) for dim in dataset["lat"].dims]
     else:
-        found = {dataset[name].attrs.get("standard_name"): str(name) for name in dataset.variables if dataset[name].ndim == 1}
+        found = {dataset[name].attrs.get("standard_name"): str(name) for name in map(str, dataset.variables) if dataset[name].ndim == 1}
         y_name = found.get("grid_latitude", found.get("projection_y_coordinate"))
         x_name = found.get("grid_longitude", found.get("projection_x_coordinate"))
         names = [name for name in (y_name, x_name) if name is not None]
@@ -120,8 +120,8 @@ def _read_axes(dataset: xr.Dataset) -> Axes | None:
     return Axes(names[0], _floats(y), names[1], _floats(x), _attributes(y), _attributes(x))
 
 
-def _read_crs(dataset: xr.Dataset) -> Crs | None:
-    for name in dataset.variables:
+def _read_crs(dataset: Coordinates | xr.Dataset) -> Crs | None:
+    for name in map(str, dataset.variables):
         if "grid_mapping_name" in dataset[name].attrs:
             return plain_crs(dataset[name].attrs)
     return None
@@ -138,7 +138,7 @@ def _axes_from_mapping(lat: np.ndarray, lon: np.ndarray, crs: Crs, notes: list[s
 
 
 def _curvilinear_corners(
-    dataset: xr.Dataset | None, centre: corner.Corners, axes: Axes | None, crs: Crs | None, notes: list[str]
+    dataset: Coordinates | xr.Dataset | None, centre: corner.Corners, axes: Axes | None, crs: Crs | None, notes: list[str]
 ) -> tuple[corner.Corners | None, str]:
     """Corners from the vertices in the dataset, else from the projected axes, else none; and what is wrong with the vertices."""
     found: corner.Corners | None = None
@@ -161,16 +161,16 @@ def _curvilinear_corners(
     return (found[0], corner.nearest_turn(found[1], centre[1][..., None])), ""
 
 
-def _write_lonlat(parts: Parts) -> xr.Dataset:
+def _write_lonlat(parts: Parts) -> Coordinates:
     axes, lat_corners, lon_corners = parts.axes, parts.lat_corners, parts.lon_corners
     assert axes is not None and lat_corners is not None and lon_corners is not None
     bounds = {"lat_bnds": (("lat", "bnds"), lat_corners[:, 0, [0, 2]]), "lon_bnds": (("lon", "bnds"), lon_corners[0, :, [0, 1]].T)}
     lat, lon = (axes.y, {**axes.y_attrs, "bounds": "lat_bnds"}), (axes.x, {**axes.x_attrs, "bounds": "lon_bnds"})
     coords = {"lat": ("lat", *lat), "lon": ("lon", *lon)}
-    return xr.Dataset(bounds, coords=coords)
+    return Coordinates.of({**coords, **bounds})
 
 
-def _write_curvilinear(parts: Parts) -> xr.Dataset:
+def _write_curvilinear(parts: Parts) -> Coordinates:
     dims = (parts.axes.y_name, parts.axes.x_name) if parts.axes is not None else ("y", "x")
     coords: dict[str, Any] = {}
     variables: dict[str, Any] = {}
@@ -186,15 +186,15 @@ def _write_curvilinear(parts: Parts) -> xr.Dataset:
             variables["lon_vertices"] = ((*dims, "vertices"), parts.lon_corners)
     if parts.crs is not None:
         variables["crs"] = ((), np.int32(0), parts.crs)
-    return xr.Dataset(variables, coords=coords)
+    return Coordinates.of({**coords, **variables})
 
 
-def _floats(variable: xr.DataArray) -> np.ndarray:
+def _floats(variable: Coordinate | xr.DataArray) -> np.ndarray:
     values = np.asarray(variable.values, dtype=np.float64)
     if not np.isfinite(values).all():
         raise InputDataError(f"'{variable.name}' holds missing values", hint="coordinates must be complete")
     return values
 
 
-def _attributes(variable: xr.DataArray) -> dict[str, str]:
+def _attributes(variable: Coordinate | xr.DataArray) -> dict[str, str]:
     return {key: str(variable.attrs[key]) for key in _KEPT if key in variable.attrs}

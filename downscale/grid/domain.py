@@ -10,12 +10,14 @@ from scipy.sparse import csr_array
 
 from downscale.errors import InputDataError
 from downscale.grid.axes import Axes
+from downscale.grid.cells import Edges
 from downscale.grid.conservative import conservative_weights
 from downscale.grid.corners import nearest_turn
 from downscale.grid.grid import Grid, lonlat_grid
 from downscale.grid.interpolate import bilinear_weights
 from downscale.grid.polygons import edge_normals, lat_lon, unit_vectors
 from downscale.grid.reconcile import centres
+from downscale.grid.weight_cache import remembered
 from downscale.grid.weights import Weights
 
 log = logging.getLogger(__name__)
@@ -109,21 +111,22 @@ def _largest_under(heights: list[int]) -> tuple[int, slice, int]:
     return best
 
 
-def cells_inside(fine: Grid, coarse: Grid) -> np.ndarray:
+def cells_inside(fine: Grid, coarse: Grid, edges: Edges = "great_circle") -> np.ndarray:
     """(ny, nx) True where a fine cell lies wholly inside the union of the coarse cells; without corners, where its centre does."""
     if fine.lat_corners is None or coarse.lat_corners is None:
         log.info("cells without corners: a cell counts as inside when its centre lies in the other grid")
         return bilinear_weights(coarse, fine).coverage > 0.0
-    return conservative_weights(coarse, fine).coverage >= 1.0 - FULLY
+    weights = remembered(coarse, fine, "conservative", edges, "builtin", lambda: conservative_weights(coarse, fine, edges=edges))
+    return weights.coverage >= 1.0 - FULLY
 
 
-def inside_box(fine: Grid, coarse: Grid) -> Window:
+def inside_box(fine: Grid, coarse: Grid, edges: Edges = "great_circle") -> Window:
     """Rows and columns of the largest rectangle of fine cells that lie inside the coarse grid.
 
     Raises:
         InputDataError: no fine cell does (G09).
     """
-    return largest_rectangle(cells_inside(fine, coarse), "no cell of the fine grid lies inside the coarse box")
+    return largest_rectangle(cells_inside(fine, coarse, edges), "no cell of the fine grid lies inside the coarse box")
 
 
 def require_covered(coverage: np.ndarray, what: str, tolerance: float = FULLY) -> None:

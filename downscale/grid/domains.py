@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 
 import numpy as np
-import xarray as xr
 
+from downscale.coordinates import Coordinates
 from downscale.errors import ConfigError
 from downscale.grid.axes import projected_axes
 from downscale.grid.grid import Grid, lonlat_grid
@@ -108,7 +108,7 @@ def domain_grid(name: str) -> Grid:
     }
     axes = projected_axes(np.round(south + step * np.arange(ny), 6), np.round(west + step * np.arange(nx), 6), rotated=True)
     coords = {axes.y_name: (axes.y_name, axes.y, axes.y_attrs), axes.x_name: (axes.x_name, axes.x, axes.x_attrs)}
-    return Grid.from_dataset(xr.Dataset(coords=coords).assign(crs=((), 0, crs)))
+    return Grid.from_dataset(Coordinates.of({**coords, "crs": ((), np.int32(0), crs)}))
 
 
 def _current(name: str) -> str:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
 
 from downscale.errors import InputDataError
 from downscale.grid.cells import Edges
 from downscale.grid.grid import Grid
 from downscale.grid.nearest import centres_inside
-from downscale.grid.polygons import degrees_apart, unit_vectors
+from downscale.grid.polygons import degrees_apart, point_tree, unit_vectors
 from downscale.grid.weight_files import StoredWeights, read_stored
 from downscale.grid.weights import Weights
 
@@ -79,7 +78,7 @@ def _order(centres: tuple[np.ndarray, np.ndarray] | None, grid: Grid, where: str
     for words, place in _flips(grid).items():
         if np.linalg.norm(theirs - ours[place], axis=1).max() <= slack:
             return _Order(place, words)
-    distance, place = cKDTree(ours).query(theirs)
+    distance, place = point_tree(ours).query(theirs)
     if distance.max() > slack or len(np.unique(place)) != len(place):
         raise InputDataError(
             f"the weights were made for another grid: cell centres lie up to {np.rad2deg(distance.max()):.3g} degree apart",

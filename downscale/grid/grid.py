@@ -6,10 +6,11 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
+from downscale.coordinates import Coordinates
 from downscale.errors import InputDataError
 from downscale.grid.axes import Axes, lonlat_axes
 from downscale.grid.cells import Edges, cell_areas
@@ -18,6 +19,9 @@ from downscale.grid.corners import from_bounds
 from downscale.grid.polygons import degrees_apart, unit_vectors
 from downscale.grid.projection import Crs
 from downscale.grid.reconcile import neighbour_distance
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 log = logging.getLogger(__name__)
 __all__ = ["Axes", "Grid", "lonlat_grid", "require_same_grid", "same_grid", "take_notes"]
@@ -128,13 +132,17 @@ class Grid:
             lon_corners = None if lon_corners is None else lon_corners + turn[:, None]
         return Grid(self.lat[y, x], lon, lat_corners, lon_corners, axes, self.crs, self.notes, self.origin, self.corner_fault)
 
-    def to_dataset(self) -> xr.Dataset:
-        """A CF Dataset with centres, bounds or vertices, axes and grid mapping (variable ``crs``)."""
+    def to_coordinates(self) -> Coordinates:
+        """Centres, bounds or vertices, axes and grid mapping (variable ``crs``)."""
         return write_parts(Parts(self.lat, self.lon, self.lat_corners, self.lon_corners, self.axes, self.crs))
 
+    def to_dataset(self) -> xr.Dataset:
+        """The same as a CF Dataset."""
+        return self.to_coordinates().to_xarray()
+
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset) -> Grid:
-        """The grid of a coordinates Dataset; `to_dataset` comes back bit for bit, through NetCDF too.
+    def from_dataset(cls, dataset: Coordinates | xr.Dataset) -> Grid:
+        """The grid of coordinates or a Dataset of them; what `to_dataset` gives comes back bit for bit, through NetCDF too.
 
         Raises:
             InputDataError: there is no usable latitude and longitude (G07).

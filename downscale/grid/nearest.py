@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
 
 from downscale.errors import InputDataError
 from downscale.grid.grid import Grid
 from downscale.grid.interpolate import bilinear_weights
-from downscale.grid.polygons import edge_normals, unit_vectors
+from downscale.grid.polygons import edge_normals, point_tree, unit_vectors
 from downscale.grid.weights import Weights
 
 _TIE = 1e-12
@@ -57,7 +56,7 @@ def _nearest(centres: np.ndarray, points: np.ndarray) -> np.ndarray:
     if not len(points):
         return np.empty(0, dtype=np.int64)
     count = min(4, len(centres))
-    distance, index = (values.reshape(len(points), count) for values in cKDTree(centres).query(points, k=count))
+    distance, index = (values.reshape(len(points), count) for values in point_tree(centres).query(points, k=count))
     return np.where(distance <= distance[:, :1] + _TIE, index, len(centres)).min(axis=1).astype(np.int64)
 
 
@@ -65,10 +64,10 @@ def _in_polygons(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     """True (m,) for points (m, 3) in one of the convex polygons (n, 4, 3)."""
     centre = corners.mean(axis=1)
     radius = np.linalg.norm(corners - centre[:, None], axis=2).max(axis=1)
-    normals, tree, found = edge_normals(corners), cKDTree(centre), np.zeros(len(points), dtype=bool)
+    normals, tree, found = edge_normals(corners), point_tree(centre), np.zeros(len(points), dtype=bool)
     for start in range(0, len(points), _POINTS_AT_ONCE):
         part = points[start : start + _POINTS_AT_ONCE]
-        near = cKDTree(part).sparse_distance_matrix(tree, 1.001 * float(radius.max()), output_type="ndarray")
+        near = point_tree(part).sparse_distance_matrix(tree, 1.001 * float(radius.max()), output_type="ndarray")
         point, cell = near["i"], near["j"]
         within = (np.einsum("pek,pk->pe", normals[cell], part[point]) >= _INSIDE).all(axis=1)
         found[start + point[within]] = True

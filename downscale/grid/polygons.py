@@ -6,6 +6,8 @@ vertex at the end, which changes neither its area nor its clipping.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 ON_EDGE = 2e-15
@@ -124,3 +126,10 @@ def _cross(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     for k, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
         np.subtract(left[..., i] * right[..., j], left[..., j] * right[..., i], out=product[..., k])
     return product
+
+
+def point_tree(points: np.ndarray) -> Any:
+    """A k-d tree of points (n, 3); scipy.spatial is loaded here because only the making of weights needs it."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(points)

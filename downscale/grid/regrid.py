@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from downscale.errors import InputDataError
 from downscale.grid.grid import Grid
 from downscale.grid.weights import Norm, Weights
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _OF_THE_SOURCE = ("grid_mapping", "coordinates", "cell_measures")
 """Attributes that point to variables of the source's grid."""
@@ -40,6 +42,8 @@ def regrid(
         InputDataError: the fields are not on the weights' source grid, the target is not the weights', or the values are not real
             numbers.
     """
+    import xarray as xr
+
     _check(data, weights, target)
     frame = target.to_dataset()
     dims = (target.axes.y_name, target.axes.x_name) if target.axes is not None else ("y", "x")

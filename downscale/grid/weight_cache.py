@@ -26,13 +26,13 @@ from downscale.grid.weights import Weights
 log = logging.getLogger(__name__)
 _FORM = "weights 1"
 _SUFFIX = ".weights.npz"
-_WORTH = 10_000
+_WORTH = 1_000
 _MOST_BYTES = 2**30
 _DAMAGE = (ValueError, KeyError, IndexError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
 
 def remembered(source: Grid, target: Grid, method: str, edges: str, engine: str, compute: Callable[[], Weights]) -> Weights:
-    """Weights from an earlier run, or computed now and kept. Grids of fewer than 10,000 cells together are not worth a file."""
+    """Weights from an earlier run, or computed now and kept. Grids of fewer than 1,000 cells together are not worth a file."""
     folder = cache_folder() if source.lat.size + target.lat.size >= _WORTH else None
     if folder is None:
         return compute()

@@ -12,9 +12,9 @@ from typing import Literal
 
 import netCDF4
 import numpy as np
-import xarray as xr
 from scipy.sparse import coo_array, csr_array
 
+from downscale.coordinates import Coordinates
 from downscale.errors import EnvironmentMissingError, InputDataError
 from downscale.grid.cells import Edges
 from downscale.grid.grid import Grid
@@ -110,8 +110,7 @@ def stored_grid(path: Path, which: Literal["source", "target"]) -> Grid | None:
             if which not in file.groups or "downscale_weights" not in file.ncattrs():
                 return None
             require_version(file, path)
-        with xr.open_dataset(path, group=which, engine="netcdf4") as dataset:
-            return Grid.from_dataset(dataset.load())
+            return Grid.from_dataset(Coordinates.read(file[which]))
     except (OSError, RuntimeError, ValueError) as error:
         raise InputDataError(f"the grid in the weight file cannot be read: {str(error).splitlines()[0]}", where=str(path)) from error
 

@@ -53,8 +53,8 @@ def write_weights(path: Path, weights: Weights, source: Grid, target: Grid, *, n
         with netCDF4.Dataset(partial, "w", format="NETCDF4" if layout == "esmf" else "NETCDF3_64BIT_OFFSET") as file:
             file.setncatts(_attributes(weights, norm, edges, layout))
             (_put_esmf if layout == "esmf" else _put_scrip)(file, weights, links, source, target, edges)
-        for name, grid in (("source", source), ("target", target)) if layout == "esmf" else ():
-            grid.to_dataset().to_netcdf(partial, mode="a", group=name, engine="netcdf4")
+            for name, grid in (("source", source), ("target", target)) if layout == "esmf" else ():
+                grid.to_coordinates().write(file.createGroup(name))
         to_disk(partial)
         partial.replace(path)
     except (OSError, RuntimeError) as error:

@@ -59,14 +59,18 @@ class Weights:
         stack = fields.reshape(-1, self.matrix.shape[1])
         dtype = fields.dtype if np.issubdtype(fields.dtype, np.floating) else np.dtype(np.float64)
         result = np.empty((len(stack), self.matrix.shape[0]), dtype=dtype)
-        last_missing: np.ndarray | None = None
-        scale = np.empty(0)
+        values = np.empty(stack.shape[1])
+        whole, scale, last_missing = np.empty(0), np.empty(0), np.empty(0, bool)
         for index, field in enumerate(stack):
-            values = field.astype(np.float64)
+            np.copyto(values, field)
+            if not np.isnan(values.sum()):  # most fields have no gap, and this sees it in one pass, without threads
+                if not len(whole):
+                    whole = self._scale(np.zeros(len(values), bool), min_valid_fraction, norm)
+                result[index] = (self.matrix @ values) * whole
+                continue
             missing = np.isnan(values)
-            if last_missing is None or not np.array_equal(missing, last_missing):
-                scale = self._scale(missing, min_valid_fraction, norm)
-                last_missing = missing
+            if not np.array_equal(missing, last_missing):
+                scale, last_missing = self._scale(missing, min_valid_fraction, norm), missing
             values[missing] = 0.0
             result[index] = (self.matrix @ values) * scale
         return result.reshape(*fields.shape[:-2], *self.target_shape)

@@ -8,10 +8,9 @@ the source's cells, both counted row by row.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from scipy.sparse import coo_array, csr_array
 
 from downscale.errors import ConfigError, EnvironmentMissingError, InputDataError
@@ -20,6 +19,9 @@ from downscale.grid.grid import Grid
 from downscale.grid.nearest import centres_inside
 from downscale.grid.polygons import unit_vectors
 from downscale.grid.weights import Weights
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 METHODS = {"conservative": "conservative", "bilinear": "bilinear", "nearest": "nearest_s2d"}
 _APART = 1e-9
@@ -88,6 +90,8 @@ def _scaled(matrix: csr_array, factors: np.ndarray) -> csr_array:
 
 def _dataset(grid: Grid, corners: bool) -> xr.Dataset:
     """Centres, and nodes where corners are needed, as xESMF reads them."""
+    import xarray as xr
+
     dataset = xr.Dataset({"lat": (("y", "x"), grid.lat), "lon": (("y", "x"), grid.lon)})
     if corners:
         lat, lon = nodes(grid)

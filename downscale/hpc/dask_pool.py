@@ -1,15 +1,13 @@
 """Tasks over processes: local ones, or the workers of a running Dask scheduler.
 
 A task is a plain function of plain values; it opens its files itself, and what it returns is small. Neighbouring tasks go to the same
-worker, because they read the same files; a worker that has done its share takes half of what another has left.
+worker, because they read the same files; a worker that has done its share takes half of what another has left. With local processes the
+one that asks works, too: it has everything open already and begins while the others start.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +16,14 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from downscale.errors import ConfigError, DownscaleError
-from downscale.hpc.dask_worker import start_worker
+from downscale.hpc.dask_worker import Hands
 
 Task = tuple[Any, ...]
 _AHEAD = 2
 """Tasks that a worker holds: one in work, one waiting, so that it is never idle while the next is on its way; near the end only one."""
 _LOOK_SECONDS = 5.0
-_START_SECONDS = 120.0
+_OWN = "own"
+"""The share of this process, beside the addresses of the workers."""
 _WAIT_SECONDS = 600.0
 
 
@@ -63,22 +62,20 @@ class Pool:
     """Worker processes behind one call, ``run``; a context manager.
 
     Args:
-        scheduler: address (``tcp://...``) or scheduler file of a running Dask; None: local processes.
-        workers: how many; None with a scheduler: all that it has.
+        local: processes of one's own; None: the workers of a scheduler.
+        scheduler: address (``tcp://...``) or scheduler file of a running Dask.
+        workers: how many of a scheduler's; None: all that it has.
 
     Raises:
         ConfigError: no scheduler answers.
     """
 
-    def __init__(self, *, scheduler: str | None = None, workers: int | None = None) -> None:
+    def __init__(self, *, local: Hands | None = None, scheduler: str = "", workers: int | None = None) -> None:
         self._wanted = workers
         self._stack = contextlib.ExitStack()
-        self._local: list[subprocess.Popen[bytes]] = []
+        self._local = local.processes if local is not None else []
         try:
-            if scheduler is None:
-                self._start_local(workers or 1)
-            else:
-                self._client = self._stack.enter_context(_connect(scheduler))
+            self._client = self._stack.enter_context(_connect(scheduler) if local is None else self._gather(local))
         except BaseException:
             self._stack.close()
             raise
@@ -89,29 +86,28 @@ class Pool:
     def __exit__(self, *details: object) -> None:
         self._stack.close()
 
-    def _start_local(self, workers: int) -> None:
+    def _gather(self, local: Hands) -> Any:
         from distributed import Client, LocalCluster
 
-        scratch = Path(tempfile.mkdtemp(prefix="downscale-workers-"))
-        self._stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         cluster = self._stack.enter_context(
             LocalCluster(
-                n_workers=0, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
+                n_workers=0, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address="127.0.0.1:0",
                 silence_logs=50,
             )
         )  # fmt: skip
-        self._client = self._stack.enter_context(Client(cluster))
-        self._stack.callback(_end, self._local)
-        for _ in range(workers):
-            self._local.append(start_worker(cluster.scheduler_address, scratch))
+        local.join(cluster.scheduler_address)
+        return Client(cluster)
 
-    def run(self, work: Callable[..., Any], tasks: Sequence[Task], stop: Callable[[], bool]) -> Iterator[Any]:
+    def run(
+        self, work: Callable[..., Any], tasks: Sequence[Task], stop: Callable[[], bool], *, own: Callable[..., Any] | None = None
+    ) -> Iterator[Any]:
         """Results in the order in which they are done.
 
         Args:
             work: a function of a module that the workers can import.
             tasks: its arguments.
             stop: asked about twice a second; once true, no task is given out any more, and those that were are waited for.
+            own: the same for tasks that this process does itself; None: it does none.
 
         Raises:
             DownscaleError: a local worker process ended, or no worker came.
@@ -122,9 +118,9 @@ class Pool:
         looked = -_LOOK_SECONDS
         left = len(tasks)
         while left if not stop() else held:
-            if time.monotonic() - looked > _LOOK_SECONDS:
-                workers = self._workers(stop)
-                shares.settle(workers)
+            if len(workers) < len(self._local) or time.monotonic() - looked > _LOOK_SECONDS:
+                workers = self._workers(stop, wait=own is None)
+                shares.settle([_OWN, *workers] if own is not None else workers)
                 looked = time.monotonic()
             for worker in workers if not stop() else ():
                 ahead = _AHEAD if left - len(held) > _AHEAD * len(workers) else 1
@@ -132,8 +128,11 @@ class Pool:
                     future = self._submit(work, task, worker)
                     held[future.key] = worker
                     future.add_done_callback(done.put)
-            with contextlib.suppress(Empty):
-                future = done.get(timeout=0.5)
+            mine = shares.take(_OWN) if own is not None and not stop() else None
+            if own is not None and mine is not None:
+                left -= 1
+                yield own(*mine)
+            for future in _finished(done, wait=mine is None):
                 held.pop(future.key)
                 left -= 1
                 yield self._result(future)
@@ -142,19 +141,24 @@ class Pool:
     def _submit(self, work: Callable[..., Any], task: Task, worker: str) -> Any:
         return self._client.submit(work, *task, workers=[worker], allow_other_workers=not self._local, pure=False)
 
-    @staticmethod
-    def _result(future: Any) -> Any:
+    def _result(self, future: Any) -> Any:
+        """What a task that is done gave; it lies with its worker, which may have died since."""
         from distributed.scheduler import KilledWorker
 
-        try:
-            return future.result()
-        except KilledWorker:
-            raise _killed("several times over the same task") from None
+        while True:
+            try:
+                return future.result(timeout=_LOOK_SECONDS)
+            except KilledWorker:
+                raise _killed("several times over the same task") from None
+            except TimeoutError:
+                if future.status == "error":
+                    raise
+                self._require_alive()
 
-    def _workers(self, stop: Callable[[], bool]) -> list[str]:
-        """Addresses of the workers; waits for the first one, and for all that were started here."""
-        until = time.monotonic() + (_START_SECONDS if self._local else _WAIT_SECONDS)
-        while len(found := sorted(self._client.nthreads())) < max(len(self._local), 1):
+    def _workers(self, stop: Callable[[], bool], *, wait: bool) -> list[str]:
+        """Addresses of the workers; where they are waited for, at least one."""
+        until = time.monotonic() + _WAIT_SECONDS
+        while not (found := sorted(self._client.nthreads())) and wait:
             self._require_alive()
             if stop():
                 return []
@@ -171,6 +175,14 @@ class Pool:
         for process in self._local:
             if process.poll() is not None:
                 raise _killed(f"with status {process.returncode}")
+
+
+def _finished(done: SimpleQueue[Any], *, wait: bool) -> Iterator[Any]:
+    """Tasks that are done, those that are there; where there is nothing else to do, the first of them is waited for a little."""
+    with contextlib.suppress(Empty):
+        yield done.get(timeout=0.5 if wait else 0.0)
+        while True:
+            yield done.get_nowait()
 
 
 def _killed(how: str) -> DownscaleError:
@@ -197,15 +209,3 @@ def _connect(scheduler: str) -> Any:
             where=scheduler,
             hint="start one with 'dask scheduler --scheduler-file FILE' and workers with 'dask worker --scheduler-file FILE'",
         ) from None
-
-
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        if process.stdin is not None:
-            process.stdin.close()
-    for process in processes:
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -8,10 +8,14 @@ killed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -21,17 +25,49 @@ _START = "from downscale.hpc.dask_worker import serve; serve()"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
 
 
-def start_worker(address: str, scratch: Path) -> subprocess.Popen[bytes]:
-    """Start a process with one worker of one thread.
+class Hands:
+    """Worker processes of one thread each, started before the scheduler that they will join, so that they load their libraries meanwhile.
+
+    A context manager; at its end the processes end.
 
     Args:
-        address: of the scheduler, ``tcp://HOST:PORT``.
-        scratch: an existing folder for the worker's own small files.
+        count: of processes.
+        module: of the functions that they will be given, loaded at once.
     """
+
+    def __init__(self, count: int, module: str) -> None:
+        self.scratch = Path(tempfile.mkdtemp(prefix="downscale-workers-"))
+        self.processes = [_start(module, self.scratch) for _ in range(count)]
+
+    def __enter__(self) -> Hands:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        for process in self.processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in self.processes:
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def join(self, address: str) -> None:
+        """Send all of them to a scheduler, ``tcp://HOST:PORT``."""
+        for process in self.processes:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it is dead already, which the pool will see
+                process.stdin.write(f"{address}\n".encode())
+                process.stdin.flush()
+
+
+def _start(module: str, scratch: Path) -> subprocess.Popen[bytes]:
     root = str(Path(downscale.__file__).parents[1])
     code = f"import sys; sys.path.insert(0, {root!r})\n{_START}"
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", code, address, str(scratch)],
+        [sys.executable, "-P", "-c", code, module, str(scratch)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
@@ -40,11 +76,15 @@ def start_worker(address: str, scratch: Path) -> subprocess.Popen[bytes]:
 
 
 def serve() -> None:
-    """Work for the scheduler named on the command line until the standard input ends."""
+    """Load what will be needed, then work for the scheduler whose address comes on the standard input, until that ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    asyncio.run(_work(sys.argv[1], sys.argv[2]))
+    importlib.import_module("distributed")
+    importlib.import_module(sys.argv[1])
+    address = os.read(0, 4096).decode().strip()  # one short line, written at once
+    if address:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        asyncio.run(_work(address, sys.argv[2]))
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from downscale.pairs.split import SPLITS, assign, check_not_empty
 from downscale.pairs.tasks import WORK, tidy, unrecorded
 from downscale.pairs.tasks_memory import day_bytes, shard_layout
 from downscale.pairs.tasks_remote import KEPT
-from downscale.pairs.write import Crew, gather_crew, write_groups
+from downscale.pairs.write import Crew, early_hands, gather_crew, write_groups
 
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
@@ -68,21 +68,25 @@ def build_pairs(
     """
     path = cfg.workspace_path() / STORE_NAME
     require_writable(path.parent)
-    inputs = open_inputs(cfg, workers=workers)
-    counts = _count_splits(cfg, inputs)
-    plan = _Plan(cfg, inputs, path)
-    crew = gather_crew(inputs, workers=workers, scheduler=scheduler, max_memory=max_memory)
-    summary = {"artefact": path, **_describe(inputs, counts), "memory": crew.describe()}
-    if dry_run:
-        return {**summary, "artefact": None, "would write": f"{plan.total_bytes / 1e6:.0f} MB to {path}"}
-    make_folder(path.parent)
-    with folder_lock(path.parent, force=force_unlock), closing(inputs):
-        missing, replace = plan.missing_groups(overwrite=overwrite)
-        if missing:
-            _write(plan, missing, crew, progress, replace=replace)
-        else:
-            del summary["memory"]
-            summary["unchanged"] = "the store is complete and has this recipe: nothing to do"
+    with ExitStack() as stack:
+        hands = None if dry_run else early_hands(workers, scheduler)
+        if hands is not None:
+            stack.enter_context(hands)
+        inputs = open_inputs(cfg, workers=workers)
+        counts = _count_splits(cfg, inputs)
+        plan = _Plan(cfg, inputs, path)
+        crew = gather_crew(inputs, workers=workers, scheduler=scheduler, max_memory=max_memory, hands=hands)
+        summary = {"artefact": path, **_describe(inputs, counts), "memory": crew.describe()}
+        if dry_run:
+            return {**summary, "artefact": None, "would write": f"{plan.total_bytes / 1e6:.0f} MB to {path}"}
+        make_folder(path.parent)
+        with folder_lock(path.parent, force=force_unlock), closing(inputs):
+            missing, replace = plan.missing_groups(overwrite=overwrite)
+            if missing:
+                _write(plan, missing, crew, progress, replace=replace)
+            else:
+                del summary["memory"]
+                summary["unchanged"] = "the store is complete and has this recipe: nothing to do"
     return summary
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from downscale.cf.open import Series, Source
-from downscale.grid.conservative import conservative_weights
+from downscale.grid.cells import Edges
 from downscale.grid.domain import Cells, columns_from, require_covered
+from downscale.grid.engines import Engine, make_weights
 from downscale.grid.grid import Grid, same_grid, take_notes
-from downscale.grid.interpolate import bilinear_weights
 from downscale.grid.regrid import smooth
 from downscale.grid.weights import Weights
 from downscale.variables import Channel, lookup
@@ -80,8 +80,10 @@ def upscaling_reader(
     return CoarseReader(source, dict.fromkeys(source.series, transfer), smooth)
 
 
-def gcm_reader(source: Source, coarse: Grid, *, smooth: int) -> CoarseReader:
+def gcm_reader(source: Source, coarse: Grid, *, smooth: int, engine: Engine = "auto", edges: Edges = "great_circle") -> CoarseReader:
     """A GCM on the training grid: as it is where the cells are the same, else by the variable table's method.
+
+    Engine and edges as make_weights takes them; an engine "file", which is for the RCM, counts as "auto".
 
     Raises:
         InputDataError: the source's grid does not cover the coarse grid (G09).
@@ -94,16 +96,20 @@ def gcm_reader(source: Source, coarse: Grid, *, smooth: int) -> CoarseReader:
         method = lookup(series.channel.variable).remap
         key = (grid.digest, method)
         if key not in cache:
-            cache[key] = _gcm_transfer(source, series, grid, coarse, method)
+            cache[key] = _gcm_transfer(source, series, grid, coarse, "auto" if engine == "file" else engine, edges)
         transfers[name] = cache[key]
     return CoarseReader(source, transfers, smooth)
 
 
-def _gcm_transfer(source: Source, series: Series, grid: Grid, coarse: Grid, method: str) -> Transfer:
+def _gcm_transfer(source: Source, series: Series, grid: Grid, coarse: Grid, engine: Engine, edges: Edges) -> Transfer:
+    method = lookup(series.channel.variable).remap
     window = _window_of(grid, coarse, source)
     if window is not None:
         return Transfer(window, None)
-    weights = bilinear_weights(grid, coarse) if method == "bilinear" else conservative_weights(grid, coarse)
+    if method == "conservative":
+        weights = make_weights(grid, coarse, engine=engine, edges=edges)
+    else:
+        weights = make_weights(grid, coarse, method=method, engine=engine)
     require_covered(weights.coverage, f"the training grid ({coarse.summary}) by {series.channel.name} of '{source.name}' ({grid.summary})")
     source.notes.append(
         f"{source.name}: grid {grid.shape} brought to the training grid {coarse.shape} ({method}; e.g. {series.channel.name})"

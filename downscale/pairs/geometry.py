@@ -12,6 +12,7 @@ import numpy as np
 from downscale.cf.open import open_grid
 from downscale.config.schema import CoarsenTarget, DomainConfig, DomainTarget, GridFileTarget, ResolutionTarget, UpscaleConfig
 from downscale.errors import ConfigError, InputDataError
+from downscale.grid.cells import Edges
 from downscale.grid.domain import (
     across_seam,
     box_slices,
@@ -94,7 +95,7 @@ def resolve_geometry(rcm: Grid, gcm: Grid | None, domain: DomainConfig, upscale:
         if weights is not None:
             require_covered(weights.coverage, f"the coarse box ({coarse.summary}) by the RCM without its relaxation zone")
     inside = _nested(rcm, inner, coarse, upscale.to.coarsen) if isinstance(upscale.to, CoarsenTarget) else None
-    y, x = _fine_window(rcm, inner, coarse, domain.fine_box, notes, inside)
+    y, x = _fine_window(rcm, inner, coarse, domain.fine_box, upscale.edges, notes, inside)
     fine = rcm.crop(y, x)
     notes.append(f"coarse box {coarse.shape[0]} x {coarse.shape[1]}, target {fine.shape[0]} x {fine.shape[1]} fine cells")
     for note in notes:
@@ -156,9 +157,11 @@ def _nested(rcm: Grid, inner: Window, coarse: Grid, n: int) -> np.ndarray:
     return inside
 
 
-def _fine_window(rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, notes: list[str], inside: np.ndarray | None) -> Window:
+def _fine_window(
+    rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, edges: Edges, notes: list[str], inside: np.ndarray | None
+) -> Window:
     if box is None:
-        y, x = inside_box(rcm.crop(*inner), coarse) if inside is None else largest_rectangle(inside[inner])
+        y, x = inside_box(rcm.crop(*inner), coarse, edges) if inside is None else largest_rectangle(inside[inner])
         window = _shifted(y, inner[0].start), _shifted(x, inner[1].start)
         rows, columns = (f"{cells.start}..{cells.stop - 1}" for cells in window)
         notes.append(f"target: fine cells y {rows}, x {columns} lie inside the coarse box")
@@ -170,7 +173,7 @@ def _fine_window(rcm: Grid, inner: Window, coarse: Grid, box: list[int] | None, 
             hint="give [x_start, x_stop, y_start, y_stop]",
         )
     window = slice(y_start, y_stop), slice(x_start, x_stop)
-    outside = 1.0 - float(np.mean(cells_inside(rcm.crop(*window), coarse) if inside is None else inside[window]))
+    outside = 1.0 - float(np.mean(cells_inside(rcm.crop(*window), coarse, edges) if inside is None else inside[window]))
     if outside > 0:
         raise InputDataError(
             f"{outside:.1%} of the target's cells lie outside the coarse box",

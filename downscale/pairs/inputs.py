@@ -166,14 +166,19 @@ def _truth_group(cfg: ExperimentConfig, truth: Source, gcm: Source | None, geome
         )
     if gcm is not None:
         days = _pair_days(truth, gcm)
-        driver = gcm_reader(gcm, geometry.coarse, smooth=cfg.upscale.smooth)
+        driver = _gcm_reader(cfg, gcm, geometry)
     recipe = _group_recipe(cfg, [truth, *([gcm] if gcm else [])])
     return GroupInputs(truth.name, truth.calendar, days, truth, reader, driver, recipe, cfg.missing)
 
 
 def _lone_group(cfg: ExperimentConfig, gcm: Source, geometry: Geometry) -> GroupInputs:
-    reader = gcm_reader(gcm, geometry.coarse, smooth=cfg.upscale.smooth)
+    reader = _gcm_reader(cfg, gcm, geometry)
     return GroupInputs(gcm.name, gcm.calendar, gcm.days, None, None, reader, _group_recipe(cfg, [gcm]), cfg.missing)
+
+
+def _gcm_reader(cfg: ExperimentConfig, gcm: Source, geometry: Geometry) -> CoarseReader:
+    to = cfg.upscale
+    return gcm_reader(gcm, geometry.coarse, smooth=to.smooth, engine=to.engine, edges=to.edges)
 
 
 def _pair_days(rcm: Source, gcm: Source) -> np.ndarray:

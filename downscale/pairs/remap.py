@@ -234,19 +234,19 @@ def _plan(
 
 def _add_grid(plan: Plan, grid: Grid) -> tuple[str, str]:
     """Coordinates, bounds and grid mapping of the target; its two dimensions."""
-    dataset = grid.to_dataset()
+    dataset = grid.to_coordinates()
     for name, variable in dataset.variables.items():
         attributes = dict(variable.attrs)
         bounds = next((one for one in (f"{name}_bnds", f"{name}_vertices") if one in dataset.variables), None)
-        plan.entries[str(name)] = Entry(
-            tuple(map(str, variable.dims)),
-            np.dtype(variable.dtype),
+        plan.entries[name] = Entry(
+            variable.dims,
+            variable.values.dtype,
             {**attributes, **({"bounds": bounds} if bounds else {})},
             variable.values,
         )
-    plan.sizes |= {str(dim): int(size) for dim, size in dataset.sizes.items()}
+    plan.sizes |= dataset.sizes
     dims = dataset["lat"].dims
-    return ("lat", "lon") if len(dims) == 1 else (str(dims[0]), str(dims[1]))
+    return ("lat", "lon") if len(dims) == 1 else (dims[0], dims[1])
 
 
 def _add_others(plan: Plan, first: dict[str, GriddedField], axes: dict[str, TimeAxis], headers: Sequence[FileHeader]) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
 from downscale.cf.calendar import decode_days, encode_days
 from downscale.config.schema import SplitConfig
+from downscale.coordinates import Coordinates
 from downscale.errors import EnvironmentMissingError, InputDataError
 from downscale.grid.grid import Grid
 from downscale.hpc.paths import require_inside
@@ -207,16 +207,30 @@ def create_root(path: Path, attributes: Mapping[str, Any], coarse: Grid, fine: G
     root: Any = zarr.open_group(path, mode="w", zarr_format=3)
     root.attrs.update({"schema_version": SCHEMA_VERSION, "groups": [], "static": sorted(static), **attributes})
     for name, grid in (("coarse", coarse), ("fine", fine)):
-        grid.to_dataset().to_zarr(path, group=f"grid/{name}", mode="w", zarr_format=3, consolidated=False)
+        _write_grid(root.create_group(f"grid/{name}"), grid)
     for name, values in static.items():
         array = root.create_array(f"static/{name}", shape=values.shape, dtype="float32", dimension_names=("y", "x"), fill_value=np.nan)
         array[:] = values
     return root
 
 
+def _write_grid(node: Any, grid: Grid) -> None:
+    """Coordinates as arrays that xarray, too, reads as a Dataset."""
+    for name, one in grid.to_coordinates().variables.items():
+        array = node.create_array(name, shape=one.values.shape, dtype=one.values.dtype, dimension_names=one.dims, fill_value=None)
+        array.attrs.update(_plain(one.attrs))
+        array[...] = one.values
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as JSON holds them."""
+    return {key: value if isinstance(value, str) else np.asarray(value).tolist() for key, value in attributes.items()}
+
+
 def _read_grid(path: Path, name: str) -> Grid:
-    with xr.open_zarr(path, group=f"grid/{name}", consolidated=False, chunks=None) as dataset:
-        return Grid.from_dataset(dataset.load())
+    node: Any = zarr.open_group(path / "grid" / name, mode="r")
+    arrays = {key: (array.metadata.dimension_names or (), np.asarray(array[...]), dict(array.attrs)) for key, array in node.arrays()}
+    return Grid.from_dataset(Coordinates.of(arrays))
 
 
 def create_group(root: Any, name: str, days: np.ndarray, calendar: str) -> Any:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,50 @@ WORK = ".work"
 Counts = dict[str, dict[str, dict[str, int]]]
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """A group of the half-written store, its arrays opened once: opening one costs as much as writing a small shard.
+
+    Attributes:
+        folder: of the store.
+        name: of the group.
+        node: the group.
+        arrays: name -> array over time, of those that are written by shards.
+        shard_days: days of a shard.
+    """
+
+    folder: Path
+    name: str
+    node: Any
+    arrays: dict[str, Any]
+    shard_days: int
+
+    @classmethod
+    def of(cls, folder: Path, name: str, node: Any) -> Shelf:
+        """The shelf of a group in the store."""
+        attributes = dict(node.attrs)
+        return cls(folder, name, node, {one: node[one] for one in sorted(attributes["sharded"])}, int(attributes["shard_days"]))
+
+    def file(self, array: str, number: int) -> Path:
+        """The file of a shard."""
+        return self.folder.joinpath(self.name, array, "c", str(number), *["0"] * (self.arrays[array].ndim - 1))
+
+    def sizes(self, number: int) -> dict[str, int]:
+        """Size of the file of a shard in each array; 0 where the shard is all missing and has no file."""
+        files = {name: self.file(name, number) for name in self.arrays}
+        return {name: file.stat().st_size if file.exists() else 0 for name, file in files.items()}
+
+
 def windows(n_days: int, shard: int) -> list[slice]:
     """The days of each shard."""
     return [slice(start, min(start + shard, n_days)) for start in range(0, n_days, shard)]
 
 
-def write_shard(folder: Path, node: Any, inputs: Inputs, group: GroupInputs, number: int, plan: ReadPlan) -> int:
+def write_shard(shelf: Shelf, inputs: Inputs, group: GroupInputs, number: int, plan: ReadPlan) -> int:
     """Read, write and record one shard of all arrays of a group.
 
     Args:
-        folder: of the half-written store.
-        node: the group in it, with its arrays.
+        shelf: where the group's arrays are.
         inputs, group: opened files.
         number: of the shard.
         plan: how to read.
@@ -49,15 +83,15 @@ def write_shard(folder: Path, node: Any, inputs: Inputs, group: GroupInputs, num
         InputDataError: the input is rejected.
         OSError: writing failed; no record is made.
     """
-    window = windows(len(group.days), int(node.attrs["shard_days"]))[number]
+    window = windows(len(group.days), shelf.shard_days)[number]
     series = _every_series(group)
     before = {key: one.counts for key, one in series.items()}
     for (_, name), one in series.items():
         one.shared_notes, one.keep_open, one.keep_block = [], plan.keep_open, name in {target.name for target in inputs.targets}
     for name, values in _fields(inputs, group, window, plan.days(group)).items():
-        _shard_file(folder / group.name, node, name, number).unlink(missing_ok=True)
-        node[name][window] = values
-    _record(folder, node, group, number, _counted(series, before))
+        shelf.file(name, number).unlink(missing_ok=True)
+        shelf.arrays[name][window] = values
+    _record(shelf, number, _counted(series, before))
     return window.stop - window.start
 
 
@@ -75,15 +109,17 @@ def _fields(inputs: Inputs, group: GroupInputs, window: slice, many: int) -> dic
         arrays[f"surface_{label}"] = np.empty((n, len(inputs.targets), *coarse), np.float32)
     for target in inputs.targets if group.truth is not None else ():
         arrays[f"target_{target.name}"] = np.empty((n, *fine), np.float32)
+    surface = [target for target in inputs.targets if target not in inputs.channels]
+    places = [[*inputs.channels, *surface].index(target) for target in inputs.targets]
     for part in windows(n, many):
         days = group.days[window][part]
         for target in inputs.targets if group.truth is not None else ():
             arrays[f"target_{target.name}"][part] = _fine_fields(group, target, days, inputs)
         for label, reader in readers.items():
-            maps = reader.read(inputs.channels, days, coarse)
-            foretell(maps, days, inputs.channels, reader, group.missing)
-            arrays[f"predictors_{label}"][part] = maps
-            arrays[f"surface_{label}"][part] = reader.read(inputs.targets, days, coarse)
+            maps = reader.read([*inputs.channels, *surface], days, coarse)
+            arrays[f"predictors_{label}"][part] = maps[:, : len(inputs.channels)]
+            arrays[f"surface_{label}"][part] = maps[:, places]
+            foretell(maps[:, : len(inputs.channels)], days, inputs.channels, reader, group.missing)
         for one in _every_series(group).values():
             one.forget()
     return arrays
@@ -108,10 +144,10 @@ def _counted(series: dict[tuple[str, str], Series], before: dict[tuple[str, str]
     return found
 
 
-def _record(folder: Path, node: Any, group: GroupInputs, number: int, counts: Counts) -> None:
-    path = record_path(folder, group.name, number)
+def _record(shelf: Shelf, number: int, counts: Counts) -> None:
+    path = record_path(shelf.folder, shelf.name, number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"bytes": _shard_bytes(folder / group.name, node, number), "counts": counts})
+    text = json.dumps({"bytes": shelf.sizes(number), "counts": counts})
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
@@ -122,38 +158,24 @@ def record_path(folder: Path, group: str, number: int) -> Path:
     return folder / WORK / group / f"{number:06d}.json"
 
 
-def _shard_bytes(folder: Path, node: Any, number: int) -> dict[str, int]:
-    """Size of the file of a shard in each array; 0 where the shard is all missing and has no file."""
-    sizes = {}
-    for name in sorted(node.attrs["sharded"]):
-        file = _shard_file(folder, node, name, number)
-        sizes[name] = file.stat().st_size if file.exists() else 0
-    return sizes
-
-
-def _shard_file(folder: Path, node: Any, name: str, number: int) -> Path:
-    return folder.joinpath(name, "c", str(number), *["0"] * (len(node[name].shape) - 1))
-
-
-def unfinished(folder: Path, node: Any, group: GroupInputs) -> list[int]:
+def unfinished(shelf: Shelf, group: GroupInputs) -> list[int]:
     """Numbers of the shards that are still to be done."""
-    count = len(windows(len(group.days), int(node.attrs["shard_days"])))
-    return [number for number in range(count) if not _is_done(folder, node, group, number)]
+    return [number for number in range(len(windows(len(group.days), shelf.shard_days))) if not _is_done(shelf, number)]
 
 
-def _is_done(folder: Path, node: Any, group: GroupInputs, number: int) -> bool:
+def _is_done(shelf: Shelf, number: int) -> bool:
     try:
-        record = json.loads(record_path(folder, group.name, number).read_text())
+        record = json.loads(record_path(shelf.folder, shelf.name, number).read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(record, dict) and record.get("bytes") == _shard_bytes(folder / group.name, node, number)
+    return isinstance(record, dict) and record.get("bytes") == shelf.sizes(number)
 
 
-def counted_notes(folder: Path, node: Any, group: GroupInputs) -> Iterator[tuple[str, str]]:
+def counted_notes(shelf: Shelf, group: GroupInputs) -> Iterator[tuple[str, str]]:
     """(source, note) for all that the shards counted: in the order of sources, channels and first occurrence, whoever did them."""
     total: Counts = {}
-    for number in range(len(windows(len(group.days), int(node.attrs["shard_days"])))):
-        for source, channels in json.loads(record_path(folder, group.name, number).read_text())["counts"].items():
+    for number in range(len(windows(len(group.days), shelf.shard_days))):
+        for source, channels in json.loads(record_path(shelf.folder, shelf.name, number).read_text())["counts"].items():
             for channel, kinds in channels.items():
                 sums = total.setdefault(source, {}).setdefault(channel, {})
                 for what, count in kinds.items():

@@ -24,7 +24,7 @@ from downscale.config.schema import ExperimentConfig
 from downscale.errors import DownscaleError, EnvironmentMissingError, InputDataError
 from downscale.hpc.room import full_disk
 from downscale.pairs.inputs import GroupInputs, Inputs, open_inputs
-from downscale.pairs.tasks import WORK, write_shard
+from downscale.pairs.tasks import WORK, Shelf, write_shard
 from downscale.pairs.tasks_memory import ReadPlan
 
 KEPT = "what is done is kept: free some space and run the same command again"
@@ -40,6 +40,7 @@ class _Desk:
     inputs: Inputs
     groups: dict[str, GroupInputs]
     plan: ReadPlan
+    shelves: dict[str, Shelf]
 
 
 _desk: _Desk | None = None
@@ -111,10 +112,12 @@ def _do(folder: Path, token: str, group: str, number: int, heard: list[tuple[int
         return 0
     desk = _sit_down(job)
     heard.clear()  # what is said while files are opened, the command has said itself
-    node = zarr.open_group(folder / group, mode="r+")
-    if node.attrs.get("recipe") != desk.groups[group].recipe:
-        return 0
-    return write_shard(folder, node, desk.inputs, desk.groups[group], number, desk.plan)
+    if group not in desk.shelves:
+        node = zarr.open_group(folder / group, mode="r+")
+        if node.attrs.get("recipe") != desk.groups[group].recipe:
+            return 0
+        desk.shelves[group] = Shelf.of(folder, group, node)
+    return write_shard(desk.shelves[group], desk.inputs, desk.groups[group], number, desk.plan)
 
 
 def _job(folder: Path) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def _sit_down(job: dict[str, Any]) -> _Desk:
             where=socket.gethostname(),
             hint="let nothing write to the inputs, and see that all nodes have them under the same paths; then run the command again",
         )
-    _desk = _Desk(job["token"], inputs, groups, ReadPlan(**job["plan"]))
+    _desk = _Desk(job["token"], inputs, groups, ReadPlan(**job["plan"]), {})
     return _desk
 
 

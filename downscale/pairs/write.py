@@ -16,12 +16,13 @@ import zarr
 from downscale.config.load import digest
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import Stopped
+from downscale.hpc.dask_worker import Hands
 from downscale.hpc.doctor import memory
 from downscale.hpc.signals import StopFlag
 from downscale.pairs import store as pair_store
 from downscale.pairs.inputs import GroupInputs, Inputs
 from downscale.pairs.missing import judge
-from downscale.pairs.tasks import clear_records, counted_notes, remove_torn_files, unfinished, write_shard
+from downscale.pairs.tasks import Shelf, clear_records, counted_notes, remove_torn_files, unfinished, write_shard
 from downscale.pairs.tasks_memory import ReadPlan, input_bytes, plan_reading, shard_layout
 from downscale.pairs.tasks_remote import call_off, error_of, run_shard, write_job
 from downscale.variables import lookup
@@ -29,6 +30,8 @@ from downscale.variables import lookup
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
 Reports = Iterator[dict[str, Any]]
+Do = Callable[[str, int], dict[str, Any]]
+"""One shard in this process: group and number to a report."""
 _WORTH_BYTES = 4_000_000_000
 """Decoded bytes of input from which starting processes pays by itself."""
 
@@ -42,12 +45,14 @@ class Crew:
         scheduler: address or file of a running Dask scheduler.
         plan: how each of them reads.
         need: bytes that each is expected to hold.
+        hands: processes that were started early.
     """
 
     workers: int | None
     scheduler: str | None
     plan: ReadPlan
     need: int
+    hands: Hands | None = None
 
     @property
     def alone(self) -> bool:
@@ -63,7 +68,12 @@ class Crew:
         return f"{who}, at most about {self.need / 1e9:.2f} GB each{closed}"
 
 
-def gather_crew(inputs: Inputs, *, workers: int | None, scheduler: str | None, max_memory: int | None) -> Crew:
+def early_hands(workers: int | None, scheduler: str | None) -> Hands | None:
+    """Local processes, where it is known that they will be needed: this one is one of the workers."""
+    return Hands(workers - 1, run_shard.__module__) if scheduler is None and workers is not None and workers > 1 else None
+
+
+def gather_crew(inputs: Inputs, *, workers: int | None, scheduler: str | None, max_memory: int | None, hands: Hands | None = None) -> Crew:
     """Decide who works and how; None workers are this process for small inputs, else as many as usable cores and free memory allow.
 
     Raises:
@@ -73,7 +83,7 @@ def gather_crew(inputs: Inputs, *, workers: int | None, scheduler: str | None, m
     if workers is None and scheduler is None:
         big = sum(map(input_bytes, inputs.groups)) > _WORTH_BYTES
         workers = max(min(len(os.sched_getaffinity(0)), memory()[0] // need), 1) if big else 1
-    return Crew(workers, scheduler, plan, need)
+    return Crew(workers, scheduler, plan, need, hands)
 
 
 def write_groups(
@@ -97,20 +107,22 @@ def write_groups(
         DownscaleError: a worker was killed, or the disk is full; the shards done are kept.
     """
     remove_torn_files(folder)
-    nodes = {group.name: _node(root, folder, inputs, group) for group in groups}
-    left = {group.name: unfinished(folder, nodes[group.name], group) for group in groups if not nodes[group.name].attrs.get("complete")}
+    shelves = {group.name: Shelf.of(folder, group.name, _node(root, folder, inputs, group)) for group in groups}
+    left = {group.name: unfinished(shelves[group.name], group) for group in groups if not shelves[group.name].node.attrs.get("complete")}
     tasks = [(name, number) for name, numbers in left.items() for number in numbers]
     token = uuid4().hex
     write_job(folder, token, cfg, inputs, crew.plan)
     by_name = {group.name: group for group in groups}
     for name in [name for name, numbers in left.items() if not numbers]:
-        _finish_group(folder, nodes[name], by_name[name], inputs)
+        _finish_group(shelves[name], by_name[name], inputs)
     with StopFlag() as stop, ExitStack() as stack:
-        reports = _work_alone(folder, nodes, inputs, by_name, tasks, crew, stop) if crew.alone else (
-            _work_together(stack, folder, token, tasks, crew, stop) if tasks else iter(())
-        )  # fmt: skip
-        days = {name: _days_left(nodes[name], by_name[name], numbers) for name, numbers in left.items()}
-        _follow(reports, days, progress, lambda name: _finish_group(folder, nodes[name], by_name[name], inputs))
+
+        def do(name: str, number: int) -> dict[str, Any]:
+            return {"group": name, "days": write_shard(shelves[name], inputs, by_name[name], number, crew.plan)}
+
+        reports = _alone(do, tasks, stop) if crew.alone or not tasks else _together(stack, folder, token, tasks, crew, stop, do)
+        days = {name: _days_left(shelves[name], by_name[name], numbers) for name, numbers in left.items()}
+        _follow(reports, days, progress, lambda name: _finish_group(shelves[name], by_name[name], inputs))
         if any(days.values()):
             raise Stopped(f"stopped by {stop.name}; what is done is kept", where=str(folder), hint="run the same command again to go on")
 
@@ -140,23 +152,26 @@ def _follow(reports: Reports, days: dict[str, int], progress: ProgressCallback |
         log.info("%d worker(s), at most %.2f GB each", len(memory), max(memory.values()) / 1e9)
 
 
-def _work_alone(
-    folder: Path, nodes: dict[str, Any], inputs: Inputs, groups: dict[str, GroupInputs], tasks: Sequence[tuple[str, int]], crew: Crew,
-    stop: StopFlag,
-) -> Reports:  # fmt: skip
+def _alone(do: Do, tasks: Sequence[tuple[str, int]], stop: StopFlag) -> Reports:
     for name, number in tasks:
         if stop.set:
             return
-        yield {"group": name, "days": write_shard(folder, nodes[name], inputs, groups[name], number, crew.plan)}
+        yield do(name, number)
 
 
-def _work_together(
-    stack: ExitStack, folder: Path, token: str, tasks: Sequence[tuple[str, int]], crew: Crew, stop: StopFlag
+def _together(
+    stack: ExitStack, folder: Path, token: str, tasks: Sequence[tuple[str, int]], crew: Crew, stop: StopFlag, do: Do
 ) -> Reports:  # fmt: skip
     from downscale.hpc.dask_pool import Pool
 
-    workers = min(crew.workers or 1, len(tasks)) if crew.scheduler is None else crew.workers
-    pool = stack.enter_context(Pool(scheduler=crew.scheduler, workers=workers))
+    todo = [(str(folder), token, name, number) for name, number in tasks]
+    own = None
+    if crew.scheduler is not None:
+        pool = Pool(scheduler=crew.scheduler, workers=crew.workers)
+    else:
+        hands = crew.hands or stack.enter_context(Hands(min(crew.workers or 1, len(tasks)) - 1, run_shard.__module__))
+        pool, own = Pool(local=hands), lambda folder, token, name, number: do(name, number)
+    stack.enter_context(pool)
     stack.callback(call_off, folder)
 
     def stopped() -> bool:
@@ -164,7 +179,7 @@ def _work_together(
             call_off(folder)
         return stop.set
 
-    return pool.run(run_shard, [(str(folder), token, name, number) for name, number in tasks], stopped)
+    return pool.run(run_shard, todo, stopped, own=own)
 
 
 def _node(root: Any, folder: Path, inputs: Inputs, group: GroupInputs) -> Any:
@@ -182,9 +197,8 @@ def _node(root: Any, folder: Path, inputs: Inputs, group: GroupInputs) -> Any:
     return node
 
 
-def _days_left(node: Any, group: GroupInputs, numbers: Sequence[int]) -> int:
-    shard = int(node.attrs["shard_days"])
-    return sum(min(shard, len(group.days) - number * shard) for number in numbers)
+def _days_left(shelf: Shelf, group: GroupInputs, numbers: Sequence[int]) -> int:
+    return sum(min(shelf.shard_days, len(group.days) - number * shelf.shard_days) for number in numbers)
 
 
 def _create_arrays(inputs: Inputs, node: Any, group: GroupInputs, days: tuple[int, int]) -> None:
@@ -203,21 +217,21 @@ def _create_arrays(inputs: Inputs, node: Any, group: GroupInputs, days: tuple[in
     node["scalars"][:] = inputs.forcings(group.days, group.calendar)
 
 
-def _finish_group(folder: Path, node: Any, group: GroupInputs, inputs: Inputs) -> None:
+def _finish_group(shelf: Shelf, group: GroupInputs, inputs: Inputs) -> None:
     """Judge what the whole group lacks, and write its manifest, notes and inventory; the last write makes it complete."""
     opening = {source.name: list(source.notes) for source in group.sources}
-    for name, note in counted_notes(folder, node, group):
+    for name, note in counted_notes(shelf, group):
         opening[name].append(note)
     for source in group.sources:
         source.notes[:] = opening[source.name]
-    judge(node, group, inputs.channels, int(node.attrs["shard_days"]))
-    remove_torn_files(folder / group.name)
-    node.attrs.update(
+    judge(shelf.node, group, inputs.channels, shelf.shard_days)
+    remove_torn_files(shelf.folder / group.name)
+    shelf.node.attrs.update(
         {
             "files": [entry for source in group.sources for entry in source.files],
             "notes": [note for source in group.sources for note in source.notes],
             "digest": digest(group.recipe),
-            "inventory": pair_store.inventory(folder / group.name),
+            "inventory": pair_store.inventory(shelf.folder / group.name),
             "complete": True,
         }
     )
