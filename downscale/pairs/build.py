@@ -157,12 +157,13 @@ def _count_splits(cfg: ExperimentConfig, inputs: Inputs) -> dict[str, dict[str, 
 def _describe(inputs: Inputs, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     lines = []
     for group in inputs.groups:
-        kinds = " + ".join(filter(None, ["perfect" if group.rcm else "", "imperfect" if group.gcm else ""]))
+        coarse = "imperfect" if group.truth else "to apply to, no truth"
+        kinds = " + ".join(filter(None, ["perfect" if group.rcm else "", coarse if group.gcm else ""]))
         split = ", ".join(f"{name} {count}" for name, count in counts.get(group.name, {}).items())
         span = f"{len(group.days)} days {group.days[0]}..{group.days[-1]} ({group.calendar})"
         lines.append(f"{group.name}: {span}, {kinds}{'; ' + split if split else ''}")
-    coarse, fine = inputs.geometry.coarse.shape, inputs.geometry.fine.shape
-    return {"grids": f"coarse {coarse[0]} x {coarse[1]}, fine {fine[0]} x {fine[1]}", "groups": lines}
+    box, fine = inputs.geometry.coarse.shape, inputs.geometry.fine.shape
+    return {"grids": f"coarse {box[0]} x {box[1]}, fine {fine[0]} x {fine[1]}", "groups": lines}
 
 
 def _write(plan: _Plan, missing: list[GroupInputs], crew: Crew, progress: ProgressCallback | None, *, replace: bool) -> None:
