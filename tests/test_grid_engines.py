@@ -455,7 +455,7 @@ def test_a_damaged_cache_is_passed_over(cache, damage):
 
 
 def test_small_grids_and_a_cache_that_is_off_leave_no_file(cache, monkeypatch):
-    make_weights(SOURCE, TARGET, engine="builtin")
+    make_weights(rotated(15, 15, 0.8), TARGET, engine="builtin")
     assert not list(cache.glob("*"))
     monkeypatch.setenv("DOWNSCALE_CACHE", "off")
     make_weights(*LARGE, engine="builtin")
