@@ -69,6 +69,7 @@ FAULTS = {
     "S09": "output folder that cannot be written, missing parent, relative path from another folder",
     "S10": "two runs into one workspace",
     "S11": "lock of a job that is dead",
+    "S16": "a process that reads the training days hangs or dies",
     "X05": "YAML that would run Python",
     "X06": "YAML alias bomb",
     "X07": "duplicate keys, tabs, `1e-3`, `no`, dates",

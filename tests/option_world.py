@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import netCDF4
 import numpy as np
@@ -259,6 +261,24 @@ class Bench:
         runs = [path.name for path in sorted(run.parent.iterdir())]
         hashes = [hashlib.sha256((run.parent / name / "model.safetensors").read_bytes()).hexdigest() for name in runs]
         return f"{_losses(run)} {runs} {hashes}"
+
+    def _seeds(self, overrides: tuple[str, ...]) -> str:
+        return str(sorted(path.name for path in Path(str(train_run(self.prepared(overrides), device="cpu")["artefact"])).glob("**/DONE")))
+
+    def _compiled(self, overrides: tuple[str, ...]) -> str:
+        """On a machine without a compiler, so that it takes no minute."""
+        with patch("shutil.which", lambda name: None):
+            return self._train(overrides)
+
+    def _hurried(self, overrides: tuple[str, ...]) -> str:
+        """In a job that ends in ten seconds less than ten minutes."""
+        with patch.dict("os.environ", SLURM_JOB_END_TIME=str(int(time.time()) + 590)):
+            return self._train(overrides)
+
+    def _reading(self, overrides: tuple[str, ...]) -> str:
+        """Where the days come from: the weights are the same."""
+        run = Path(str(train_run(self.prepared(overrides), device="cpu")["artefact"]))
+        return str("are read from disk" in (run / "log.txt").read_text())
 
     def _finetune(self, overrides: tuple[str, ...]) -> str:
         return self._adapted(overrides, "finetune")

@@ -265,6 +265,7 @@ def test_a_wind_that_nobody_needs_and_that_cannot_be_turned_is_left_out(tmp_path
 def test_a_run_is_fed_as_it_was_trained(tmp_path, cells):
     """Files of the RCM given to `apply --run`: winds turned and maps smoothed as in prepare."""
     from downscale.apply.feed import Needs, open_feed
+    from downscale.training.reading import Holes
     from downscale.variables import Channel
 
     world = windy(tmp_path, regional(), changes=[("upscale: {to: GCM}", f"upscale: {{to: GCM, smooth: {cells}}}")])
@@ -274,7 +275,7 @@ def test_a_run_is_fed_as_it_was_trained(tmp_path, cells):
     for folder, kind in (("rcm", "perfect"), ("gcm", "imperfect")):
         feed = open_feed([tmp_path / folder], needs, forcings=None, assume_units={})
         maps = store.groups["RCM"].predictors(kind, slice(None))
-        np.testing.assert_allclose(feed.block(0, 24)[0], maps, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(feed.block(0, 24, Holes())[0].maps, maps, rtol=1e-6, atol=1e-5)
         assert any("turned to true east" in note for note in feed.source.notes) == (folder == "rcm")
 
 

@@ -8,50 +8,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from model_samples import SEASON, inputs_of, nearest_way, parameters, spec_of  # noqa: E402
+
 from downscale.errors import EnvironmentMissingError  # noqa: E402
 from downscale.models import Inputs, build  # noqa: E402
 from downscale.models.linear import HARMONICS, Bilinear, Climatology, Ridge  # noqa: E402
-from downscale.models.resunet import ResUNet  # noqa: E402
+from downscale.models.resunet import Plan, ResUNet  # noqa: E402
 from downscale.models.transforms import InputTransform, TargetTransform  # noqa: E402
 from downscale.models.unet_doury import DouryUNet  # noqa: E402
 
-SEASON = ["season_cos", "season_sin"]
-
-
-def spec_of(name="resunet", *, coarse=(8, 8), fine=(32, 32), backbone="none", channels=3, scalars=SEASON, normalise="gridpoint", **more):
-    return {
-        "model": {"name": name, "width": 8, "backbone": backbone, "dropout": 0.0},
-        "channels": [f"c{i}" for i in range(channels)],
-        "targets": ["tas", "pr"],
-        "scalars": list(scalars),
-        "coarse_shape": list(coarse),
-        "fine_shape": list(fine),
-        "normalise": normalise,
-        "transforms": {},
-        "non_negative": ["pr"],
-        "fixed": ["y", "x"] if name == "resunet" else [],
-        **more,
-    }
-
-
-def inputs_of(spec, n=3, seed=0):
-    random = torch.Generator().manual_seed(seed)
-    y, x = spec["coarse_shape"]
-    maps = torch.randn(n, len(spec["channels"]), y, x, generator=random) * 3 + 280
-    surface = torch.randn(n, len(spec["targets"]), y, x, generator=random)
-    return Inputs(maps, torch.rand(n, len(spec["scalars"]), generator=random), surface)
-
-
-def nearest_way(coarse, fine):
-    """Each fine cell takes the coarse cell above it."""
-    y = torch.arange(fine[0]) * coarse[0] // fine[0]
-    x = torch.arange(fine[1]) * coarse[1] // fine[1]
-    index = (y[:, None] * coarse[1] + x).flatten()[:, None].repeat(1, 4)
-    return index, torch.tensor([1.0, 0, 0, 0]).repeat(len(index), 1)
-
-
-def parameters(module):
-    return sum(value.numel() for value in module.parameters())
+NETS = ["unet_doury", "deepesd", "resunet"]
 
 
 @pytest.mark.parametrize(
@@ -70,17 +36,30 @@ def test_unet_doury_has_the_published_number_of_parameters(channels, aux, coarse
 @pytest.mark.parametrize(
     ("coarse", "fine"), [((7, 7), (28, 28)), ((8, 11), (24, 30)), ((8, 8), (32, 32)), ((3, 5), (9, 4)), ((4, 4), (3, 3))]
 )
-@pytest.mark.parametrize("name", ["unet_doury", "resunet"])
+@pytest.mark.parametrize("name", NETS)
 def test_networks_take_any_coarse_box_to_any_fine_grid(name, coarse, fine):
     emulator = build(spec_of(name, coarse=coarse, fine=fine, backbone="ridge"))
-    emulator.locate(*nearest_way(coarse, fine), torch.zeros(2 if name == "resunet" else 0, *fine))
+    emulator.locate(*nearest_way(coarse, fine), torch.zeros(len(emulator.spec["fixed"]), *fine))
     assert emulator(inputs_of(emulator.spec)).shape == (3, 2, *fine)
 
 
-@pytest.mark.parametrize("name", ["unet_doury", "resunet"])
-def test_every_parameter_takes_part(name):
-    emulator = build(spec_of(name, coarse=(8, 8), fine=(16, 16), normalise="map", scalars=[*SEASON, "GHG"]))
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "unet_doury"},
+        {"name": "unet_doury", "activation_1d": "relu", "padding": "replicate"},
+        {"name": "deepesd", "numbers": True, "filters": 3},
+        {"name": "resunet"},
+        {"name": "resunet", "size": "small"},
+        {"name": "resunet", "size": "small", "attention": True},
+    ],
+    ids=lambda model: "-".join(map(str, model.values())),
+)
+def test_every_parameter_takes_part(model):
+    spec = spec_of(model["name"], coarse=(8, 8), fine=(16, 16), normalise="map", scalars=[*SEASON, "GHG"])
+    emulator = build({**spec, "model": {**spec["model"], **model}})
     emulator.locate(*nearest_way((8, 8), (16, 16)), torch.ones(2, 16, 16))
+    torch.manual_seed(0)
     for parameter in emulator.parameters():  # a zero head would hide everything behind it
         torch.nn.init.normal_(parameter, std=0.1)
     emulator.train()
@@ -89,7 +68,7 @@ def test_every_parameter_takes_part(name):
     assert still == []
 
 
-@pytest.mark.parametrize("name", ["unet_doury", "resunet"])
+@pytest.mark.parametrize("name", NETS)
 def test_a_network_on_a_backbone_starts_at_the_backbone(name):
     emulator = build(spec_of(name, backbone="ridge")).eval()
     torch.nn.init.normal_(emulator.backbone.weight, std=0.01)
@@ -101,7 +80,7 @@ def test_a_network_on_a_backbone_starts_at_the_backbone(name):
 def test_resunet_carries_coarse_cells_to_their_place():
     """With a flipped grid the same weights must give the flipped field: the way to the fine grid is data, not array order."""
     coarse, fine = (4, 4), (8, 8)
-    net = ResUNet(channels=1, aux_size=2, targets=1, coarse=coarse, fine=fine, width=8)
+    net = ResUNet(channels=1, aux_size=2, targets=1, coarse=coarse, fine=fine, plan=Plan.of(8))
     index, weight = nearest_way(coarse, fine)
     net.locate(index, weight, torch.zeros(0, *fine))
     straight = net.place.view(4, 4, 16).clone()
@@ -150,7 +129,7 @@ def test_gridpoint_and_channel_normalisation_by_hand():
 
 
 @pytest.mark.parametrize("normalise", ["gridpoint", "channel", "map"])
-@pytest.mark.parametrize("name", ["unet_doury", "resunet", "ridge"])
+@pytest.mark.parametrize("name", [*NETS, "ridge"])
 def test_masked_cells_are_the_mean_and_have_a_flag(name, normalise):
     spec = spec_of(name, backbone="ridge" if name != "ridge" else "none", normalise=normalise, masked=["c1"])
     emulator = build(spec).eval()
@@ -180,7 +159,7 @@ def test_masks_follow_the_channels_and_moments_are_of_valid_cells():
 
 
 @pytest.mark.parametrize("normalise", ["gridpoint", "channel", "map"])
-@pytest.mark.parametrize("name", ["unet_doury", "resunet"])
+@pytest.mark.parametrize("name", NETS)
 def test_a_dropped_channel_is_not_read(name, normalise):
     spec = spec_of(name, backbone="ridge", normalise=normalise, dropped=["c2"])
     emulator = build(spec).eval()
@@ -215,7 +194,7 @@ def test_only_variables_that_cannot_be_negative_are_clipped():
     assert transform.inverse(torch.full((1, 2, 1, 1), -3.0)).flatten().tolist() == [-3.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["resunet", "unet_doury", "ridge", "climatology", "bilinear"])
+@pytest.mark.parametrize("name", [*NETS, "ridge", "kernel_ridge", "climatology", "bilinear"])
 def test_cells_never_valid_in_training_are_nan(name):
     emulator = build(spec_of(name)).eval()
     emulator.locate(*nearest_way((8, 8), (32, 32)), torch.zeros(len(emulator.spec["fixed"]), 32, 32))

@@ -31,6 +31,12 @@ def files(name: str, role: str = "gcm") -> str:
 
 
 IMPERFECT = "train.on=[R/imperfect]"
+ALL_MONTHS = (
+    "split.train=[2001-01-01/2001-05-20, 2001-06-10/2001-06-30]",
+    "split.validation=[2001-05-24/2001-05-28]",
+    "split.test=[2001-06-01/2001-06-05]",
+)
+"""Training days in every month of the files."""
 CASES = {
     "workspace": change("where", "workspace=elsewhere", "workspace=somewhere"),
     "sources.role": change("pairs", "sources.R.role=observations", both=(IMPERFECT, "static=[]")),
@@ -96,15 +102,47 @@ CASES = {
     "model.width": change("train", "model.width=4"),
     "model.backbone": change("train", "model.backbone=ridge"),
     "model.static": change("train", "model.static=false"),
+    "model.days_before": change("train", "model.days_before=1"),
+    "model.days_after": change("train", "model.days_after=1"),
     "model.dropout": change("train", "model.dropout=0.5"),
+    "model.size": change("train", "model={name: resunet, size: small}", both=("train.epochs=1",)),
+    "model.attention": change(
+        "train", "model={name: resunet, size: small, attention: true}", "model={name: resunet, size: small}", both=("train.epochs=1",)
+    ),
+    "model.filters": Case("train", ("model={name: deepesd}",), ("model={name: deepesd, filters: 2}",)),
+    "model.numbers": Case("train", ("model={name: deepesd}",), ("model={name: deepesd, numbers: true}",)),
+    "model.land_only": Case(
+        "train", ("model={name: deepesd}", "static=[sftlf]"), ("model={name: deepesd, land_only: true}", "static=[sftlf]")
+    ),
+    "model.activation_1d": change("train", "model.activation_1d=relu", both=("model.name=unet_doury",)),
+    "model.final_relu": change("train", "model.final_relu=true", both=("model.name=unet_doury", "normalise.targets={pr: none}")),
+    "model.padding": change("train", "model.padding=replicate", both=("model.name=unet_doury",)),
+    "kernel_ridge.components": change("train", "kernel_ridge.components=[3]", both=("train.baselines=[kernel_ridge]",)),
+    "kernel_ridge.alphas": change("train", "kernel_ridge.alphas=[7.0]", both=("train.baselines=[kernel_ridge]",)),
+    "kernel_ridge.gammas": change("train", "kernel_ridge.gammas=[0.7]", both=("train.baselines=[kernel_ridge]",)),
     "ridge.alphas": change("train", "ridge.alphas=[1000.0]", both=("train.baselines=[ridge]",)),
     "normalise.predictors": change("train", "normalise.predictors=channel"),
+    "normalise.detrend": change("train", "normalise.detrend=CO2"),
     "normalise.targets": change("train", "normalise.targets={pr: sqrt}"),
     "loss.name": change("train", "loss.name=mae"),
     "loss.balance": change("train", "loss.balance=none"),
+    "loss.targets": change("train", "loss.targets={pr: bernoulli_gamma}"),
+    "loss.land_only": change("train", "loss.land_only=true", both=("static=[orog, sftlf]",)),
+    "loss.coarse": change("train", "loss.coarse=0.5"),
+    "loss.huber_delta": change("train", "loss.huber_delta=0.1", both=("loss.name=huber",)),
+    "loss.asymmetry": change("train", "loss.asymmetry=5.0", both=("loss.targets={pr: asymmetric_gamma}",)),
+    "loss.asymmetry_power": change("train", "loss.asymmetry_power=0.5", both=("loss.targets={pr: asymmetric_gamma}",)),
+    "loss.wet_threshold": change("train", "loss.wet_threshold=3.0", both=("loss.targets={pr: bernoulli_gamma}",)),
+    "loss.members": change("train", "loss.members=3", both=("loss.name=afcrps",)),
+    "loss.noise": change("train", "loss.noise=4", both=("loss.name=afcrps",)),
     "train.on": change("train", IMPERFECT),
     "train.epochs": change("train", "train.epochs=2"),
     "train.batch_size": change("train", "train.batch_size=32"),
+    "train.preset": change("train", "train.preset=doury", both=("train.epochs=1", "train.learning_rate=1e-3")),
+    "train.optimiser": change("train", "train.optimiser=adam", both=("train.weight_decay=0.5",)),
+    "train.accumulate": change("train", "train.accumulate=4"),
+    "train.precision": change("train", "train.precision=bf16", "train.precision=float32"),
+    "train.compile": change("compiled", "train.compile=true", "train.compile=false"),
     "train.learning_rate": change("train", "train.learning_rate=1e-2"),
     "train.weight_decay": change("train", "train.weight_decay=0.5"),
     "train.schedule": change("train", "train.schedule=plateau"),
@@ -113,7 +151,15 @@ CASES = {
     "train.ema": change("train", "train.ema=0.9"),
     "train.clip": change("train", "train.clip=0.001"),
     "train.seed": change("train", "train.seed=1"),
+    "train.seeds": change("seeds", "train.seeds=[0, 1]", "train.seeds=[]"),
+    "train.margin_seconds": change("hurried", "train.margin_seconds=600", "train.margin_seconds=0"),
+    "train.weights": change("train", "train.weights={R/imperfect: 2.0}", both=("train.on=[R/perfect, R/imperfect]",)),
+    "train.stream": change("reading", "train.stream=always"),
+    "train.buffer_days": change("train", "train.buffer_days=20"),
     "train.baselines": change("train", "train.baselines=[climatology]"),
+    **{f"train.augment.{name}": change("train", f"train.augment.{name}=0.5") for name in ("smoothing", "bias", "noise", "dropout")},
+    **{f"{name}.method": change(name, f"{name}.method=head") for name in ("finetune", "few_shot")},
+    **{f"{name}.replay": change(name, f"{name}.replay=0.5") for name in ("finetune", "few_shot")},
     "finetune.on": change("finetune", "finetune.on=[R/perfect]"),
     "finetune.epochs": change("finetune", "finetune.epochs=2"),
     "finetune.learning_rate": change("finetune", "finetune.learning_rate=1e-2"),
@@ -126,6 +172,22 @@ CASES = {
     "apply.days": change("apply", "apply.days=test"),
     "apply.block_days": change("apply", "apply.block_days=20"),
     "apply.compression": change("apply", "apply.compression=0"),
+    "apply.align": change("apply", "apply.align=gcm_align", "apply.align=mean", both=("apply.align_window=[2001, 2001]", *ALL_MONTHS)),
+    "apply.align_to": change(
+        "apply",
+        "apply.align_to=own",
+        both=(
+            "apply.align=mean",
+            "apply.align_window=[2001, 2001]",
+            *ALL_MONTHS,
+            "sources.G.drives=null",
+            "finetune=null",
+            "few_shot=null",
+        ),
+    ),
+    "apply.align_window": change(
+        "apply", "apply.align_window=[2001, 2001]", "apply.align_window=[2000, 2000]", both=("apply.align=mean", *ALL_MONTHS)
+    ),
     "evaluate.region": change("evaluate", "evaluate.region=land", both=("static=[orog, sftlf]", "apply.days=test")),
     "evaluate.wet_day_mm": change("evaluate", "evaluate.wet_day_mm=3.0", both=("apply.days=test",)),
 }
@@ -160,6 +222,7 @@ MORE = {
     "sources.aggregate: cell_methods": change(
         "pairs", "sources.R.aggregate=cell_methods", "sources.R.aggregate=mean", both=(files("hourly", "rcm"),)
     ),
+    "normalise.predictors: monthly": change("apply", "normalise.predictors=monthly", both=("apply.days=test",)),
     "upscale.smooth: 5": change("pairs", "upscale.smooth=5", "upscale.smooth=3"),
 }
 """Further values of options."""

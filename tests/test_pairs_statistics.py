@@ -76,7 +76,8 @@ def store(tmp_path) -> Store:
 
 
 def same(one, other) -> bool:
-    return all(np.array_equal(getattr(one, f.name), getattr(other, f.name), equal_nan=True) for f in fields(one))
+    names = [f.name for f in fields(one) if getattr(one, f.name) is not None]
+    return all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True) for name in names)
 
 
 # --- by month

@@ -18,10 +18,12 @@ from downscale.pairs.normalise import compute_statistics  # noqa: E402
 from downscale.training import watch  # noqa: E402
 from downscale.training.assemble import load_statistics, new_emulator  # noqa: E402
 from downscale.training.checkpoint import Checkpoint, CheckpointFolder  # noqa: E402
+from downscale.training.feed import MemoryDays  # noqa: E402
 from downscale.training.loop import evaluate, fit  # noqa: E402
-from downscale.training.losses import combine, totals  # noqa: E402
+from downscale.training.losses import combine, make_loss, totals  # noqa: E402
+from downscale.training.order import Order  # noqa: E402
 from downscale.training.ridge import fit_climatology, fit_ridge  # noqa: E402
-from downscale.training.samples import Portion, _check_memory, load_samples, split_portions, way_to_fine  # noqa: E402
+from downscale.training.samples import Portion, check_memory, load_samples, split_portions, way_to_fine  # noqa: E402
 from downscale.training.shots import choose_years, shot_index  # noqa: E402
 from downscale.training.state import Settings, State  # noqa: E402
 
@@ -59,7 +61,7 @@ def spec_of(store, name="resunet", **model):
 def world():
     store = make_store()
     statistics = compute_statistics([(store.groups["RCM_A"], "perfect")], {}, store.targets, store.scalars)
-    samples = {split: load_samples(split_portions(store, ["RCM_A/perfect"], split)) for split in ("train", "validation")}
+    samples = {split: MemoryDays(load_samples(split_portions(store, ["RCM_A/perfect"], split))) for split in ("train", "validation")}
     return store, statistics, samples
 
 
@@ -221,13 +223,13 @@ def test_no_valid_cell_is_no_loss():
 def test_evaluation_weighs_batches_by_their_cells(world, monkeypatch):
     _, _, samples = world
     state = new_state(world, Settings())
-    whole = evaluate(state.emulator, samples["validation"], "mse", "none")
+    whole = evaluate(state.emulator, samples["validation"], make_loss("mse", "none"))
     monkeypatch.setattr("downscale.training.loop.EVALUATION_DAYS", 3)  # 28 days: the last batch has one
-    parts = evaluate(state.emulator, samples["validation"], "mse", "none")
+    parts = evaluate(state.emulator, samples["validation"], make_loss("mse", "none"))
     assert parts == pytest.approx(whole, rel=1e-5)
-    truth = samples["validation"].target
+    held = samples["validation"].samples
     with torch.no_grad():
-        error = state.emulator.eval()(samples["validation"].inputs) - truth
+        error = state.emulator.eval()(held.inputs) - held.target
     assert whole["rmse_tas"] == pytest.approx(float(error[:, 0][torch.isfinite(error[:, 0])].square().mean().sqrt()), rel=1e-5)
 
 
@@ -277,7 +279,7 @@ def test_early_stopping_restores_the_best_weights(world, monkeypatch):
     losses = iter([5.0, 3.0, 4.0, 4.5, 9.0])
     seen = {}
 
-    def scripted(emulator, samples, loss, balance):
+    def scripted(emulator, days, loss, ranks):
         value = next(losses)
         seen[value] = {name: tensor.clone() for name, tensor in emulator.state_dict().items()}
         return {"validation_loss": value, "rmse_tas": value, "rmse_pr": value}
@@ -320,12 +322,12 @@ def test_cosine_schedule_by_hand():
 
 def test_each_day_is_seen_once_an_epoch_and_no_batch_has_one_day():
     state = State(build(spec_of(make_store())), Settings(batch_size=8))
-    batches = state.batches(33)
+    batches = state.batches(Order(33))
     assert sorted(torch.cat(batches).tolist()) == list(range(33))
     assert [len(batch) for batch in batches] == [8, 8, 8, 9]
     first = torch.cat(batches)
     state.epoch = 1
-    assert not torch.equal(torch.cat(state.batches(33)), first)
+    assert not torch.equal(torch.cat(state.batches(Order(33))), first)
 
 
 def test_l2_sp_penalty_by_hand_and_its_pull(world):
@@ -358,7 +360,9 @@ def spoilt(positions, value, name="resunet", **settings):
     return (
         state,
         train,
-        lambda save=lambda state, now: None: fit(state, train, validation, stop=Flag(), save=save, epoch_end=lambda epoch, row: None),
+        lambda save=lambda state, now: None: fit(
+            state, MemoryDays(train), MemoryDays(validation), stop=Flag(), save=save, epoch_end=lambda epoch, row: None
+        ),
     )
 
 
@@ -452,7 +456,7 @@ def test_a_constant_estimate_is_seen(world):
 
 def test_validation_needs_no_gradient(world):
     state = new_state(world, Settings())
-    evaluate(state.emulator, world[2]["validation"], "mse", "none")
+    evaluate(state.emulator, world[2]["validation"], make_loss("mse", "none"))
     assert all(value.grad is None for value in state.parameters.values())
 
 
@@ -518,9 +522,9 @@ def test_a_predictor_cell_never_valid_is_refused():
 
 
 def test_days_that_do_not_fit_into_memory_are_refused():
-    _check_memory(79, lambda: 100)
+    check_memory(79, "", lambda: 100)
     with pytest.raises(DownscaleError, match="memory"):
-        _check_memory(81, lambda: 100)
+        check_memory(81, "", lambda: 100)
 
 
 def test_the_way_to_the_fine_grid_interpolates():

@@ -19,9 +19,12 @@ from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
 from downscale.pairs.scalars import Forcings
 from downscale.pairs.store import PairGroup
 from downscale.pairs.winds import true_winds
+from downscale.training.reading import Holes, Windows, read_windows
 from downscale.variables import Channel
 
 log = logging.getLogger(__name__)
+Block = tuple[Windows, np.ndarray, np.ndarray]
+"""Predictors, scalars and surface of some days."""
 
 
 class Feed(Protocol):
@@ -30,8 +33,9 @@ class Feed(Protocol):
     calendar: str
     days: np.ndarray
 
-    def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Predictors (n, C, H, W), scalars (n, K) and surface (n, V, H, W) of ``days[start:stop]``, float32, working units."""
+    def block(self, start: int, stop: int, holes: Holes) -> Block:
+        """Predictors with those of the days around (see read_windows; ``holes`` says which days, and what may be missing), scalars (n, K)
+        and surface (n, V, H, W) of ``days[start:stop]``, float32, working units."""
 
 
 @dataclass
@@ -48,10 +52,11 @@ class GroupFeed:
         self.calendar = self.group.calendar
         self.days = self.group.days[self.index]
 
-    def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See Feed."""
-        index = self.index[start:stop]
-        return self.group.predictors(self.kind, index), self.group.scalars(index), self.group.surface(self.kind, index)
+    def block(self, start: int, stop: int, holes: Holes) -> Block:
+        """See Feed. Days around may be any day of the group, also one that is not emulated itself."""
+        index, group = self.index[start:stop], self.group
+        windows = read_windows(lambda some: group.predictors(self.kind, some), group.days, group.calendar, index, holes)
+        return windows, group.scalars(index), group.surface(self.kind, index)
 
 
 @dataclass
@@ -71,12 +76,14 @@ class FileFeed:
         self.calendar = self.source.calendar
         self.days = self.source.days
 
-    def block(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def block(self, start: int, stop: int, holes: Holes) -> Block:
         """See Feed."""
-        days = self.days[start:stop]
-        predictors = self.reader.read(self.channels, days, self.shape)
+        days, index = self.days[start:stop], np.arange(start, min(stop, len(self.days)))
+        windows = read_windows(
+            lambda some: self.reader.read(self.channels, self.days[some], self.shape), self.days, self.calendar, index, holes
+        )
         surface = self.reader.read(self.targets, days, self.shape)
-        return predictors, self.forcings(days, self.calendar), surface
+        return windows, self.forcings(days, self.calendar), surface
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from downscale.hpc.locks import folder_lock
 from downscale.hpc.paths import refuse_links, refuse_links_inside
 from downscale.hpc.signals import StopFlag
 from downscale.models.inputs import Inputs
+from downscale.training.reading import Holes
 from downscale.training.run import Run
-from downscale.training.samples import Holes
 from downscale.variables import lookup
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Task:
             "days": digest(days.tolist()),
             "variables": list(self.run.targets),
             "calendar": self.feed.calendar,
+            **({"align": self.facts["align"]} if "align" in self.facts else {}),
         }
 
 
@@ -104,19 +105,24 @@ def predict_blocks(run: Run, feed: Feed, block_days: int) -> Iterator[tuple[np.n
 
     Yields:
         (days, fields): yyyymmdd (n,) and (n, V, Y, X) float32 in working units; a day on which a predictor is missing where the run
-            has no mask for it is all NaN.
+            has no mask for it is all NaN. For runs that read several days, one before or after that is not there is replaced, see
+            read_windows; the log says how many.
     """
-    holes = Holes.of(run.spec)
+    holes, replaced = Holes.of(run.spec), 0
     for start in range(0, len(feed.days), block_days):
         stop = min(start + block_days, len(feed.days))
-        predictors, scalars, surface = feed.block(start, stop)
-        whole = holes.whole(predictors)
+        windows, scalars, surface = feed.block(start, stop, holes)
+        whole = windows.whole
         if not whole.all():
             missing = feed.days[start:stop][~whole]
             log.warning("%d day(s) with missing predictors are written as missing: %s", len(missing), ", ".join(map(str, missing[:20])))
         fields = np.full((stop - start, len(run.targets), *run.fine.shape), np.nan, np.float32)
-        fields[whole] = _emulate(run, predictors[whole], scalars[whole], surface[whole])
+        days = np.asarray(feed.days[start:stop]).astype(np.int64)
+        fields[whole] = _emulate(run, windows.maps[whole], scalars[whole], surface[whole], days[whole])
+        replaced += windows.replaced
         yield feed.days[start:stop], fields
+    if replaced:
+        log.info("%d days before or after are not there: the nearest one towards the day itself stood in", replaced)
 
 
 def _emulate(run: Run, *arrays: np.ndarray) -> np.ndarray:

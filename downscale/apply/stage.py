@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from downscale import __version__
+from downscale.apply.align_runs import aligned
 from downscale.apply.feed import GroupFeed, Needs, open_feed
 from downscale.apply.predict import MANIFEST, ProgressCallback, Task, run_tasks
 from downscale.config.load import digest
@@ -85,9 +86,12 @@ def _tasks(cfg: ExperimentConfig, store: PairStore, run: Run, sources: Sequence[
                 "notes": group.notes,
                 **run.facts,
             }
+            fed, said = aligned(cfg, store, run, (group, kind), group.days[index])
+            facts |= {"align": said} if said else {}
             folder = cfg.workspace_path() / "predictions" / run.path.name / f"{group.name}_{kind}"
             attributes = _attributes(run, name, kind, cfg.sources[name].facets)
-            tasks.append(Task(run, GroupFeed(group, kind, index), folder, facts, attributes, cfg.workspace_path()))
+            attributes |= {"downscale_alignment": fed.alignment.words()} if said else {}
+            tasks.append(Task(run, GroupFeed(fed, kind, index), folder, facts, attributes, cfg.workspace_path()))
     return tasks
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from downscale import __version__
-from downscale.cli import looking, remapping, stages, starting
+from downscale.cli import few_shot, looking, remapping, stages, starting
 
 app = typer.Typer(
     name="downscale",
@@ -33,6 +33,7 @@ app.command("init")(starting.init)
 app.command("check")(starting.check)
 app.command("prepare")(stages.prepare)
 app.command("train")(stages.train)
+app.command("few-shot")(few_shot.few_shot)
 app.command("apply", context_settings={"allow_extra_args": True})(stages.apply)
 app.command("evaluate")(stages.evaluate)
 app.command("report")(stages.report)

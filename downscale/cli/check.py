@@ -65,6 +65,7 @@ def _summary(workspace: Path, model: str, batch: int, epochs: int, found: Any, *
             "model": f"{model}, {found.parameters:,} parameters",
             "one batch": f"{days} of {batch} days tried forward and backward on the CPU, loss {loss:.3f}",
             "steps": f"{found.steps:,} in at most {epochs} epochs",
+            **found.adaptations,
         },
         "memory (training)": {name: size(count) for name, count in found.memory.items()} | {"in all": size(sum(found.memory.values()))},
         "disk": {name: size(count) for name, count in found.disk.items()} | {"workspace": f"{workspace}, {size(_free(workspace))} free"},

@@ -76,10 +76,11 @@ def run(path: Path) -> Portrait:
         else "",
         "weights": f"sha256 {card['weights_sha256'][:12]}",
         "config": f"sha256 {card['config_sha256'][:12]}",
+        "model card": "MODEL.md" if (path / "MODEL.md").is_file() else "",
         "written by": f"downscale {card['downscale_version']}, format {card['schema_version']}",
         "environment": ", ".join(f"{key} {environment[key]}" for key in ("python", "torch", "numpy", "device") if key in environment),
     }
-    return {"kind": "run", "path": path, "facts": {**facts, **_epochs(path)}}
+    return {"kind": "run", "path": path, "facts": {**facts, **_epochs(path)}, "notes": _model_card(path)}
 
 
 def prediction(path: Path) -> Portrait:
@@ -149,7 +150,7 @@ def config(path: Path) -> Portrait:
         "targets": ", ".join(target.name for target in cfg.targets),
         "upscaled to": _words(cfg.upscale.to if isinstance(cfg.upscale.to, str) else cfg.upscale.to.model_dump()),
         "split": "; ".join(f"{name} {', '.join(map(str, getattr(split, name)))}" for name in ("train", "validation", "test")),
-        "model": f"{cfg.model.name}, width {cfg.model.width}",
+        "model": ", ".join(f"{key} {value}" for key, value in cfg.model.model_dump(exclude_none=True).items()).removeprefix("name "),
         "train on": ", ".join(cfg.train.on),
         "workspace": str(cfg.workspace_path()),
     }
@@ -189,6 +190,14 @@ def _years(path: Path) -> str:
     from downscale.config.load import load_config
 
     return ", ".join(map(str, load_config(path / "config.yaml").split.train)) if (path / "config.yaml").is_file() else ""
+
+
+def _model_card(path: Path) -> list[str]:
+    """What MODEL.md says the run should not be used for."""
+    if not (path / "MODEL.md").is_file():
+        return []
+    lines = (path / "MODEL.md").read_text(encoding="utf-8").partition("## Not to be used for")[2].splitlines()
+    return [f"not for: {line.removeprefix('- ')}" for line in lines if line.startswith("- ")]
 
 
 def _epochs(path: Path) -> dict[str, str]:

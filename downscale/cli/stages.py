@@ -64,14 +64,18 @@ def train(
     device: Device = "auto", overrides: Set = None, overwrite: Overwrite = False, dry_run: DryRun = False,
     force_unlock: ForceUnlock = False, *, progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
-    """Learn the emulator and its baselines from pairs.  -> WORKSPACE/runs/RUN"""
+    """Learn the emulator and its baselines from pairs; several processes: torchrun or srun.  -> WORKSPACE/runs/RUN"""
     from downscale.config.load import load_config
+    from downscale.hpc.ranks import place
     from downscale.training.modes import train_run
 
-    return train_run(
+    summary = train_run(
         load_config(config, overrides or ()), mode=mode, source_run=source_run, shots=shots, seed=seed, name=name, device=device,
         overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, progress=progress,
     )  # fmt: skip
+    if place().rank:
+        raise typer.Exit  # the first process says what was made
+    return summary
 
 
 @stage("apply")

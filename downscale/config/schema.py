@@ -24,7 +24,7 @@ from downscale.config.inputs import (
     UpscaleConfig,
 )
 from downscale.config.losses import LossConfig
-from downscale.config.models import ModelConfig, RidgeConfig
+from downscale.config.models import KernelRidgeConfig, ModelConfig, RidgeConfig
 from downscale.config.scaling import NormaliseConfig
 from downscale.config.training import FewShotConfig, FineTuneConfig, TrainConfig
 from downscale.variables import Channel
@@ -40,6 +40,7 @@ __all__ = [
     "FineTuneConfig",
     "ForcingsConfig",
     "GridFileTarget",
+    "KernelRidgeConfig",
     "LossConfig",
     "MissingConfig",
     "ModelConfig",
@@ -62,6 +63,30 @@ class ApplyConfig(Strict):
     days: Literal["all", "test"] = Field("all", description="test: only the test days of sources with truth, enough for evaluate")
     block_days: int = Field(365, ge=1, description="days read, computed and written at a time")
     compression: int = Field(1, ge=0, le=9, description="deflate level of the written NetCDF")
+    align: Literal["none", "mean", "gcm_align"] = Field(
+        "none",
+        description="bring GCM predictors to the climate of the run's training predictors, by month and cell: their mean, or (gcm_align) "
+        "mean and variability; the GCM's own change is kept. Pairs that the run has learned from stay as they are",
+    )
+    align_to: Literal["training", "own"] = Field(
+        "training", description="training: to the predictors that the run has learned from; own: to the RCMu of the RCM that the GCM drives"
+    )
+    align_window: list[int] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="first and last year of the common historical window of apply.align; its training days count",
+    )
+
+    @model_validator(mode="after")
+    def _a_window_to_align_in(self) -> ApplyConfig:
+        if (self.align != "none") != (self.align_window is not None):
+            raise ValueError("align: mean and gcm_align need align_window: [first year, last year], and none goes without it")
+        if self.align == "none" and self.align_to == "own":
+            raise ValueError("align_to: own needs align: mean or gcm_align")
+        if self.align_window and self.align_window[1] < self.align_window[0]:
+            raise ValueError("align_window: give the earlier year first")
+        return self
 
 
 class EvaluateConfig(Strict):
@@ -88,6 +113,7 @@ class ExperimentConfig(Strict):
     split: SplitConfig = Field(description="training, validation and test days")
     model: ModelConfig = Field(ModelConfig(), description="the network")
     ridge: RidgeConfig = Field(RidgeConfig(), description="ridge regression")
+    kernel_ridge: KernelRidgeConfig = Field(KernelRidgeConfig(), description="kernel ridge regression (a baseline for small data)")
     normalise: NormaliseConfig = Field(NormaliseConfig(), description="scaling of inputs and targets")
     loss: LossConfig = Field(LossConfig(), description="what training minimises")
     train: TrainConfig = Field(description="the training loop")
@@ -102,6 +128,11 @@ class ExperimentConfig(Strict):
         if not truths:
             raise ValueError("sources: at least one source needs role: rcm or observations")
         self._check_drivers(truths)
+        columns = self.forcings.columns if self.forcings else []
+        if self.normalise.detrend and self.normalise.detrend not in columns:
+            raise ValueError(
+                f"normalise.detrend: '{self.normalise.detrend}' is not one of forcings.columns ({', '.join(columns) or 'none'})"
+            )
         to = self.upscale.to
         if isinstance(to, str) and (to not in self.sources or self.sources[to].is_truth):
             raise ValueError(f"upscale.to: '{to}' is not a gcm or reanalysis source")
@@ -109,6 +140,21 @@ class ExperimentConfig(Strict):
             settings = getattr(self, section)
             for pair in settings.on if settings else []:
                 self._check_pair(section, pair, truths)
+        return self
+
+    @model_validator(mode="after")
+    def _the_network_fits_the_rest(self) -> ExperimentConfig:
+        kinds = {target.name: self.normalise.targets.get(target.name, "standardise") for target in self.targets}
+        loss = self.loss.model_dump()
+        if problem := self.model.misfit(kinds, {loss["name"], *loss.get("targets", {}).values()}, self.normalise.predictors):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _the_loss_fits_the_rest(self) -> ExperimentConfig:
+        scaling = self.normalise
+        if problem := self.loss.misfit([target.name for target in self.targets], scaling.targets, scaling.detrend, self.static):
+            raise ValueError(problem)
         return self
 
     def _check_drivers(self, truths: set[str]) -> None:
@@ -138,6 +184,11 @@ class ExperimentConfig(Strict):
     def channels(self) -> list[Channel]:
         """All input channels in order."""
         return [channel for predictor in self.predictors for channel in predictor.channels()]
+
+    def transform_of(self, target: str, model: str) -> str:
+        """Transform of a target for a model; amounts by bernoulli_gamma stay in mm/day in the network, not in the baselines."""
+        plain = "none" if model == self.model.name and self.loss.of(target) == "bernoulli_gamma" else "standardise"
+        return self.normalise.targets.get(target, plain)
 
     def driver_of(self, truth: str) -> str | None:
         """Name of the coarse source that is paired with an rcm or observations source, or None."""

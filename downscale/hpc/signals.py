@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
+
+from downscale.hpc.walltime import seconds_left
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -12,22 +15,42 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 class StopFlag:
     """Context manager that turns the first SIGTERM, SIGINT or SIGUSR1 into a flag; a second one ends the process at once.
 
-    Outside the main thread, where Python cannot install handlers, the flag simply never rises.
+    With ``end`` it also rises before the job ends: when less than ``margin`` and the longest time that has passed between two looks at
+    the flag is left. So whoever looks after each step, and saves in between, is never cut off in a step.
+
+    Outside the main thread, where Python cannot install handlers, signals are not seen.
+
+    Args:
+        end: seconds since 1970 at which the job ends, see walltime.job_end(); None: not known.
+        margin: seconds to keep free before that, for what comes after the flag.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, end: float | None = None, margin: float = 0.0) -> None:
         self.received: signal.Signals | None = None
+        self.end = end
+        self.margin = margin
+        self._late = False
+        self._looked: float | None = None
+        self._longest = 0.0
         self._previous: dict[signal.Signals, object] = {}
 
     @property
     def set(self) -> bool:
-        """True once a signal has come."""
-        return self.received is not None
+        """True once a signal has come or the job is about to end."""
+        if self.end is not None and not self._late:
+            now = time.monotonic()
+            if self._looked is not None:
+                self._longest = max(self._longest, now - self._looked)
+            self._looked = now
+            self._late = seconds_left(self.end) < self.margin + self._longest
+        return self.received is not None or self._late
 
     @property
     def name(self) -> str:
-        """Name of the signal, or an empty string."""
-        return self.received.name if self.received else ""
+        """Name of the signal, "the end of the job" when that is near, or an empty string."""
+        if self.received is not None:
+            return self.received.name
+        return "the end of the job" if self._late else ""
 
     def __enter__(self) -> StopFlag:
         try:

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_EMBEDDING = 64
+from downscale.models.attention import SelfAttention
+
 _LOCAL_MAPS = 8
 _LOCAL_STD = 0.3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a ResUNet.
+
+    Attributes:
+        coarse: features on the coarse grid and after each halving of it.
+        fine: features of the decoder's levels from the coarse grid's resolution to the fine grid; the last one stands for all that follow.
+        blocks: residual blocks of each level.
+        embedding: size of what the numbers of the day become before they scale and shift features.
+        attention: whether the halved coarse maps also pass through self-attention.
+    """
+
+    coarse: tuple[int, int, int]
+    fine: tuple[int, ...]
+    blocks: int = 1
+    embedding: int = 64
+    attention: bool = False
+
+    @classmethod
+    def of(cls, width: int) -> Plan:
+        """``width`` features on the coarse grid, doubled at each halving, and half of it on the way to the fine grid."""
+        return cls((width, 2 * width, 4 * width), (max(width // 2, 4),))
+
+
+def preset(size: str, *, attention: bool = False) -> Plan:
+    """Plan of a named size: for 15 x 16 x 16 -> 128 x 128 "base" has 12.6 million weights (13.3 with attention), "small" 3.3 (3.5)."""
+    if size == "base":
+        return Plan((96, 192, 384), (96, 96, 64, 32), blocks=2, embedding=128, attention=attention)
+    return Plan((48, 96, 192), (48, 48, 32, 16), blocks=2, embedding=64, attention=attention)
 
 
 class ResUNet(nn.Module):
@@ -30,34 +64,35 @@ class ResUNet(nn.Module):
         channels, aux_size, targets: sizes of the input maps, of the auxiliary vector and of the output.
         coarse, fine: (y, x) of both grids.
         fixed: number of fixed fields.
-        width: features on the coarse grid, doubled at each halving; the part on the way to the fine grid has half of it.
+        plan: features, blocks and attention; see Plan.
         dropout: of whole features, in the residual blocks.
-        hint: whether the backbone's estimate (batch, target, Y, X) is given to forward.
+        hint: channels of the backbone's estimate (batch, channels, Y, X) that is given to forward; 0 without a backbone.
     """
 
     place: Tensor
 
     def __init__(
         self, *, channels: int, aux_size: int, targets: int, coarse: tuple[int, int], fine: tuple[int, int], fixed: int = 0,
-        width: int = 32, dropout: float = 0.0, hint: bool = False,
+        plan: Plan, dropout: float = 0.0, hint: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.sizes = _sizes(coarse, fine)
-        self.hint = hint
-        extra = fixed + (targets if hint else 0)
-        self.embed = nn.Sequential(nn.Linear(aux_size, _EMBEDDING), nn.SiLU(), nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU())
-        widths = [width * 2**i for i in range(_halvings(coarse) + 1)]
-        self.stem = nn.Conv2d(channels, width, 3, padding=1)
-        self.encoder = nn.ModuleList([_Block(w, w, dropout) for w in widths])
+        extra = fixed + hint
+        self.embed = nn.Sequential(nn.Linear(aux_size, plan.embedding), nn.SiLU(), nn.Linear(plan.embedding, plan.embedding), nn.SiLU())
+        widths = list(plan.coarse[: _halvings(coarse) + 1])
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList([_level(w, w, dropout, plan, attention=i > 0) for i, w in enumerate(widths)])
         self.down = nn.ModuleList([nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)])
-        self.decoder = nn.ModuleList([_Block(a + b, b, dropout) for a, b in pairwise(widths[::-1])])
-        last, finest = max(width // 2, 4), len(self.sizes) - 1
-        joined = [(last if k else width) + extra + (_LOCAL_MAPS if k == finest else 0) for k in range(finest + 1)]
-        self.join = nn.ModuleList([nn.Conv2d(before, last, 3, padding=1) for before in joined])
-        self.levels = nn.ModuleList([_Block(last, last, dropout) for _ in joined])
+        self.decoder = nn.ModuleList([_level(a + b, b, dropout, plan) for a, b in pairwise(widths[::-1])])
+        finest = len(self.sizes) - 1
+        levels = [plan.fine[min(k, len(plan.fine) - 1)] for k in range(finest + 1)]
+        before = [entering + extra + (_LOCAL_MAPS if k == finest else 0) for k, entering in enumerate([widths[0], *levels[:-1]])]
+        self.join = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1) for a, b in zip(before, levels, strict=True)])
+        self.levels = nn.ModuleList([_level(w, w, dropout, plan) for w in levels])
+        last = levels[-1]
         self.local = nn.Parameter(_LOCAL_STD * torch.randn(_LOCAL_MAPS, *fine))
         self.gain = nn.Parameter(torch.ones(targets, *fine))
-        self.refine = _Refinement(last, dropout)
+        self.refine = _Refinement(last, dropout, plan.embedding)
         self.head = nn.Conv2d(last, targets, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -109,12 +144,12 @@ class ResUNet(nn.Module):
 class _Block(nn.Module):
     """Two normalised 3 x 3 convolutions beside a straight path; the numbers of the day act between them."""
 
-    def __init__(self, before: int, after: int, dropout: float) -> None:
+    def __init__(self, before: int, after: int, dropout: float, embedding: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.GroupNorm(_groups(before), before), nn.GroupNorm(_groups(after), after)])
         self.first = nn.Conv2d(before, after, 3, padding=1)
         self.second = nn.Conv2d(after, after, 3, padding=1)
-        self.film = nn.Linear(_EMBEDDING, 2 * after)
+        self.film = nn.Linear(embedding, 2 * after)
         self.drop = nn.Dropout2d(dropout)
         self.straight = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
         nn.init.zeros_(self.film.weight)
@@ -126,15 +161,29 @@ class _Block(nn.Module):
         return self.straight(x) + self.second(self.drop(F.silu(y)))
 
 
+class _Blocks(nn.Module):
+    """Blocks of one level one after the other, then self-attention where the plan has it."""
+
+    def __init__(self, blocks: Sequence[_Block], attention: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.attention = attention
+
+    def forward(self, x: Tensor, day: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, day)
+        return x if self.attention is None else self.attention(x)
+
+
 class _Refinement(nn.Module):
     """Down one halving from the finest level and back: what the backbone shows there, in the context of its surroundings."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, embedding: int) -> None:
         super().__init__()
         self.down = nn.Conv2d(width, 2 * width, 2, stride=2)
-        self.wide = nn.ModuleList([_Block(2 * width, 2 * width, dropout) for _ in range(2)])
+        self.wide = nn.ModuleList([_Block(2 * width, 2 * width, dropout, embedding) for _ in range(2)])
         self.up = nn.Conv2d(2 * width, width, 1)
-        self.near = _Block(width, width, dropout)
+        self.near = _Block(width, width, dropout, embedding)
 
     def forward(self, x: Tensor, day: Tensor) -> Tensor:
         y = self.down(F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate"))
@@ -142,6 +191,13 @@ class _Refinement(nn.Module):
             y = block(y, day)
         back = F.interpolate(self.up(y), scale_factor=2.0, mode="nearest")
         return self.near(x + back[:, :, : x.shape[2], : x.shape[3]], day)
+
+
+def _level(before: int, after: int, dropout: float, plan: Plan, *, attention: bool = False) -> nn.Module:
+    """The residual blocks of one level; a single one stands by itself."""
+    blocks = [_Block(before if i == 0 else after, after, dropout, plan.embedding) for i in range(plan.blocks)]
+    attended = SelfAttention(after) if attention and plan.attention else None
+    return blocks[0] if len(blocks) == 1 and attended is None else _Blocks(blocks, attended)
 
 
 def _groups(width: int) -> int:

@@ -6,9 +6,12 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from downscale.pairs.trend import Trend
 
 BLOCK_DAYS = 256
 _RELATIVE_FLOOR = 1e-6
@@ -50,6 +53,8 @@ class Statistics:
         n_days: number of training days.
         missing: (C, H, W), on how many training days a predictor cell has no value; means and standard deviations are of the others.
         constant: (C,) True where no cell of a channel ever changes, or none has a value.
+        monthly: the predictors' by cell and calendar month; None where nobody asked for them.
+        trend: what was taken out of predictors and targets before anything else here was computed; None: nothing.
     """
 
     predictor_mean: np.ndarray
@@ -65,15 +70,21 @@ class Statistics:
     n_days: int
     missing: np.ndarray
     constant: np.ndarray
+    monthly: Monthly | None = None
+    trend: Trend | None = None
 
     @property
     def digest(self) -> str:
-        """sha256 over all numbers; what is missing or constant counts where there is any."""
+        """sha256 over all numbers; what is missing or constant, by month or a trend counts where there is any."""
         state = hashlib.sha256()
         for item in fields(self):
-            values = np.ascontiguousarray(getattr(self, item.name))
-            if item.name not in ("missing", "constant") or values.any():
-                state.update(values.tobytes())
+            if item.name not in _PARTS:
+                values = np.ascontiguousarray(getattr(self, item.name))
+                if item.name not in ("missing", "constant") or values.any():
+                    state.update(values.tobytes())
+        for part in (self.monthly, self.trend):
+            for item in fields(part) if part is not None else ():
+                state.update(np.ascontiguousarray(getattr(part, item.name)).tobytes())
         return state.hexdigest()
 
     @property
@@ -106,6 +117,9 @@ class Monthly:
     days: np.ndarray
 
 
+_PARTS = ("monthly", "trend")
+
+
 class _Moments:
     """Mean and variance of (time, ...) blocks by the pairwise update of Chan, Golub and LeVeque (1983); NaN is skipped."""
 
@@ -136,8 +150,9 @@ class _Moments:
 
 
 def compute_statistics(
-    pairs: Sequence[tuple[TrainingPairs, str]], transforms: Mapping[str, str], targets: Sequence[str], scalars: Sequence[str]
-) -> Statistics:
+    pairs: Sequence[tuple[TrainingPairs, str]], transforms: Mapping[str, str], targets: Sequence[str], scalars: Sequence[str],
+    trend: Trend | None = None,
+) -> Statistics:  # fmt: skip
     """Statistics over the training days of one or several pair groups, pooled.
 
     Args:
@@ -145,6 +160,7 @@ def compute_statistics(
         transforms: target -> transform name; "standardise" where not given.
         targets: names in the order of the target arrays.
         scalars: names in the order of the scalar arrays; those that start with ``season_`` are left as they are.
+        trend: taken out of predictors and targets first.
 
     Returns:
         Statistics; memory is bounded by blocks of 256 days.
@@ -153,11 +169,14 @@ def compute_statistics(
     n_days = 0
     for group, kind in pairs:
         for index in blocks(group.split("train")):
-            maps = group.predictors(kind, index)
+            maps, numbers = group.predictors(kind, index), group.scalars(index)
+            field = transformed(group.target(index), targets, transforms)
+            if trend is not None:
+                maps, field = trend.without(maps, numbers), trend.without_target(field, numbers)
             predictor.add(maps)
             moment.add(map_moments(maps))
-            scalar.add(group.scalars(index))
-            target.add(transformed(group.target(index), targets, transforms))
+            scalar.add(numbers)
+            target.add(field)
             n_days += len(index)
     predictor_mean, predictor_std = predictor.result()
     share = np.asarray(predictor.count) / max(n_days, 1)
@@ -181,14 +200,16 @@ def compute_statistics(
         n_days,
         np.rint(n_days - np.asarray(predictor.count)).astype(np.int64),
         ~(predictor_std > _RELATIVE_FLOOR * np.abs(predictor_mean)).any(axis=(1, 2)),
+        trend=trend,
     )
 
 
-def compute_monthly(pairs: Sequence[tuple[DatedPairs, str]]) -> Monthly:
+def compute_monthly(pairs: Sequence[tuple[DatedPairs, str]], trend: Trend | None = None) -> Monthly:
     """Statistics by calendar month over the training days of one or several pair groups, pooled, in one pass.
 
     Args:
         pairs: (group, "perfect" or "imperfect"); the month is that of the day's label, in whatever calendar.
+        trend: taken out of the predictors first.
 
     Returns:
         Monthly; a month without training days is NaN throughout.
@@ -199,6 +220,8 @@ def compute_monthly(pairs: Sequence[tuple[DatedPairs, str]]) -> Monthly:
     for group, kind in pairs:
         for index in blocks(group.split("train")):
             maps = group.predictors(kind, index)
+            if trend is not None:
+                maps = trend.without(maps, group.scalars(index))
             month = group.days[index] // 100 % 100 - 1
             plane = maps.shape[1:]
             for one in np.unique(month).tolist():

@@ -13,7 +13,7 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from downscale import __version__
 from downscale.pairs.gamma import Gamma, fit_gamma
 from downscale.pairs.normalise import Monthly, Statistics, compute_monthly, compute_statistics
 from downscale.pairs.store import PairStore
+from downscale.pairs.trend import Trend, compute_trend
 
 log = logging.getLogger(__name__)
 FOLDER = "pairs.statistics"
@@ -34,34 +35,52 @@ Case = tuple[str, str]
 Arrays = dict[str, np.ndarray]
 
 
-def training_statistics(store: PairStore, cases: Sequence[Case], transforms: Mapping[str, str]) -> Statistics:
-    """What the normalisations map, gridpoint and channel and the targets' transforms need; see compute_statistics.
+def training_statistics(
+    store: PairStore, cases: Sequence[Case], transforms: Mapping[str, str], *, predictors: str = "gridpoint", detrend: str | None = None
+) -> Statistics:
+    """What the normalisations of inputs and targets need; see compute_statistics.
 
     Args:
         store: opened with the split.
         cases: (group, "perfect" or "imperfect") of the pairs to learn from.
         transforms: target -> transform name.
+        predictors: the normalisation of the predictors; "monthly" adds the numbers by calendar month.
+        detrend: a forcing whose linear part is taken out first; None: nothing is.
 
     Returns:
         Statistics, the same to the bit whether read or computed.
+
+    Raises:
+        InputDataError: the forcing is not in the pairs, or never changes on the training days.
     """
     chosen = {name: transforms.get(name, "standardise") for name in store.targets}
     pairs = [(store.group(name), kind) for name, kind in cases]
+    key = {**_days_of(store, [name for name, _ in cases]), "cases": list(cases), "transforms": chosen}
+    trend = _trend(store, cases, detrend, chosen) if detrend else None
+    key |= {"detrend": detrend} if detrend else {}
 
     def make() -> Arrays:
-        return _arrays(compute_statistics(pairs, transforms, store.targets, store.scalars))
+        return _arrays(compute_statistics(pairs, transforms, store.targets, store.scalars, trend))
 
-    values = _cached(
-        store, "statistics", {**_days_of(store, [name for name, _ in cases]), "cases": list(cases), "transforms": chosen}, make
-    )
-    return Statistics(**{**values, "n_days": int(values["n_days"])})  # type: ignore[arg-type]
+    values = _cached(store, "statistics", key, make)
+    monthly = monthly_statistics(store, cases, trend) if predictors == "monthly" else None
+    return replace(Statistics(**{**values, "n_days": int(values["n_days"])}), monthly=monthly, trend=trend)  # type: ignore[arg-type]
 
 
-def monthly_statistics(store: PairStore, cases: Sequence[Case]) -> Monthly:
+def monthly_statistics(store: PairStore, cases: Sequence[Case], trend: Trend | None = None) -> Monthly:
     """What the normalisation by calendar month needs; arguments as training_statistics, numbers as compute_monthly."""
     pairs = [(store.group(name), kind) for name, kind in cases]
     key = {**_days_of(store, [name for name, _ in cases]), "cases": list(cases)}
-    return Monthly(**_cached(store, "monthly", key, lambda: _arrays(compute_monthly(pairs))))
+    key |= {"detrend": store.scalars[trend.column]} if trend is not None else {}
+    return Monthly(**_cached(store, "monthly", key, lambda: _arrays(compute_monthly(pairs, trend))))
+
+
+def _trend(store: PairStore, cases: Sequence[Case], column: str, transforms: Mapping[str, str]) -> Trend:
+    """Slopes on a forcing, numbers as compute_trend."""
+    pairs = [(store.group(name), kind) for name, kind in cases]
+    key = {**_days_of(store, [name for name, _ in cases]), "cases": list(cases), "transforms": transforms, "detrend": column}
+    values = _cached(store, "trend", key, lambda: _arrays(compute_trend(pairs, column, transforms, store.targets, store.scalars)))
+    return Trend(int(values["column"]), float(values["origin"]), values["predictor"], values["target"])
 
 
 def rain_gamma(store: PairStore, groups: Sequence[str], target: str = "pr") -> Gamma:
@@ -83,8 +102,8 @@ def _days_of(store: PairStore, names: Sequence[str]) -> dict[str, Any]:
     return {"version": __version__, "recipe": recipe, "groups": groups, "training_days": state.hexdigest()}
 
 
-def _arrays(numbers: Statistics | Monthly | Gamma) -> Arrays:
-    return {one.name: np.asarray(getattr(numbers, one.name)) for one in fields(numbers)}
+def _arrays(numbers: Statistics | Monthly | Gamma | Trend) -> Arrays:
+    return {one.name: np.asarray(getattr(numbers, one.name)) for one in fields(numbers) if one.name not in ("monthly", "trend")}
 
 
 def _cached(store: PairStore, kind: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:

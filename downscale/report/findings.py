@@ -13,7 +13,7 @@ import xarray as xr
 from downscale.errors import InputDataError
 from downscale.evaluate.scorecard import TRUTH, Scorecard, map_file, number, read_maps, read_scores, read_table
 
-BASELINES = ("ridge", "bilinear", "climatology")
+BASELINES = ("ridge", "kernel_ridge", "bilinear", "climatology")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,13 @@ from torch import Tensor
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import EnvironmentMissingError, InputDataError
 from downscale.models.emulator import Emulator
-from downscale.models.registry import build
+from downscale.models.registry import BASELINES, build
 from downscale.models.transforms import InputTransform
 from downscale.pairs.normalise import Statistics
 from downscale.pairs.store import PairStore
+from downscale.training.land import choose_cells, land_cells, leave_out_other_cells, output_cells
 from downscale.training.samples import fixed_fields, fixed_names, way_to_fine
+from downscale.training.scaling import load_monthly, load_trend, scaling_notes
 from downscale.variables import lookup
 
 log = logging.getLogger(__name__)
@@ -74,14 +76,31 @@ def model_spec(cfg: ExperimentConfig, store: PairStore, model: dict[str, Any], s
         "coarse_shape": list(store.coarse.shape),
         "fine_shape": list(store.fine.shape),
         "normalise": cfg.normalise.predictors,
-        "transforms": {target: cfg.normalise.targets.get(target, "standardise") for target in store.targets},
+        "transforms": {target: cfg.transform_of(target, model["name"]) for target in store.targets},
         "non_negative": [target for target in store.targets if lookup(target).non_negative],
         "fixed": fixed_names(store.static) if decoder_fields else [],
         "units": {channel.name: lookup(channel.variable).units for channel in cfg.channels()}
         | {name: lookup(name).units for name in store.targets},
         "levels_hpa": {channel.name: channel.level_hpa for channel in cfg.channels() if channel.level_hpa},
-        **(_holes(cfg, channels, statistics) if statistics is not None else {}),
+        **input_days(cfg, model),
+        **(cfg.loss.outputs(store.targets) if model["name"] not in BASELINES else {}),
+        **({"detrend": cfg.normalise.detrend} if cfg.normalise.detrend and model["name"] not in ("bilinear", "climatology") else {}),
+        **({**_holes(cfg, channels, statistics), **land_cells(model, store, statistics)} if statistics is not None else {}),
     }
+
+
+def input_days(cfg: ExperimentConfig, model: dict[str, Any]) -> dict[str, list[int]]:
+    """``days``, only where there are more than the day itself. The linear baselines read the days that the network reads."""
+    if model["name"] in ("bilinear", "climatology"):
+        return {}
+    options = model if model["name"] not in ("ridge", "kernel_ridge") else cfg.model.model_dump()
+    days = list(range(-options.get("days_before", 0), options.get("days_after", 0) + 1))
+    return {"days": days} if len(days) > 1 else {}
+
+
+def map_names(spec: Mapping[str, Any]) -> list[str]:
+    """Names of all input maps: the day's own channels by their names, those of other days as ``tas@-1``."""
+    return [f"{name}@{day:+d}" if day else name for day in spec.get("days", (0,)) for name in spec["channels"]]
 
 
 def _holes(cfg: ExperimentConfig, channels: Sequence[str], statistics: Statistics) -> dict[str, list[str]]:
@@ -128,6 +147,8 @@ def check_channels(cfg: ExperimentConfig, store: PairStore, statistics: Statisti
 def new_emulator(spec: dict[str, Any], store: PairStore, statistics: Statistics) -> Emulator:
     """An emulator with fresh weights, the training statistics and its place on the grids; the ridge in it is not fitted yet."""
     emulator = build(spec)
+    if "cells" in spec:
+        choose_cells(emulator, output_cells(store, statistics))
     load_statistics(emulator, statistics)
     if spec["model"]["name"] in ("bilinear", "resunet"):
         emulator.locate(*way_to_fine(store), fixed_fields(store.static, spec["fixed"], store.fine.shape))
@@ -149,14 +170,24 @@ def load_statistics(emulator: Emulator, statistics: Statistics) -> None:
             )
     for transform in (emulator.inputs, emulator.backbone.features if emulator.backbone is not None else None):
         if transform is not None:
-            _load_inputs(transform, statistics)
+            _load_inputs(transform, statistics, len(emulator.spec.get("days", (0,))))
     plain = np.array([kind == "none" for kind in emulator.target.kinds])[:, None, None]
     valid = np.isfinite(statistics.target_mean)
     _copy(emulator.target.mean, np.where(valid & plain, 0.0, statistics.target_mean))
     _copy(emulator.target.std, np.where(valid & plain, 1.0, statistics.target_std))
+    leave_out_other_cells(emulator)
+    load_trend(emulator, statistics)
 
 
-def _load_inputs(transform: InputTransform, statistics: Statistics) -> None:
+def _for_all_days(values: np.ndarray, channels: int, days: int) -> np.ndarray:
+    """Statistics (k * channel, ...) repeated for each input day: (k * days * channel, ...), in the order of the input maps."""
+    parts = values.reshape(-1, channels, *values.shape[1:])
+    return np.concatenate([parts] * days, axis=1).reshape(-1, *values.shape[1:])
+
+
+def _load_inputs(transform: InputTransform, statistics: Statistics, days: int) -> None:
+    if transform.mode == "monthly":
+        return load_monthly(transform, statistics, days)
     columns = (slice(None), None, None)
     whole = np.isfinite(statistics.predictor_mean)
     mean, std = {
@@ -167,8 +198,8 @@ def _load_inputs(transform: InputTransform, statistics: Statistics) -> None:
         "channel": (statistics.channel_mean[columns], statistics.channel_std[columns]),
         "map": (statistics.moment_mean, statistics.moment_std),
     }[transform.mode]
-    channels = len(statistics.constant)
-    gone = np.isin(np.arange(len(mean)) % channels, transform.dropped).reshape(-1, *[1] * (mean.ndim - 1))
+    mean, std = (_for_all_days(values, len(statistics.constant), days) for values in (mean, std))
+    gone = np.isin(np.arange(len(mean)) % (len(statistics.constant) * days), transform.dropped).reshape(-1, *[1] * (mean.ndim - 1))
     _copy(transform.mean, np.where(gone, 0.0, mean))
     _copy(transform.std, np.where(gone, 1.0, std))
     _copy(transform.scalar_mean, statistics.scalar_mean)
@@ -194,6 +225,7 @@ def statistics_summary(spec: dict[str, Any], statistics: Statistics) -> dict[str
         "map_stds": named(channels, statistics.moment_mean[len(channels) :], statistics.moment_std[len(channels) :]),
         "scalars": named(spec["scalars"], statistics.scalar_mean, statistics.scalar_std),
         **({"missing": missing} if missing else {}),
+        **scaling_notes(statistics, spec["scalars"]),
     }
 
 

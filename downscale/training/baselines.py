@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ from downscale.errors import OutputExistsError
 from downscale.hpc.locks import folder_lock
 from downscale.models.emulator import Emulator
 from downscale.models.inputs import Inputs
+from downscale.models.kernel_ridge import KernelRidge
 from downscale.models.linear import Climatology, Ridge
+from downscale.models.registry import input_channels
 from downscale.pairs.normalise import Statistics
 from downscale.pairs.store import PairStore
-from downscale.training.assemble import model_spec, new_emulator, statistics_summary
+from downscale.training.assemble import input_days, map_names, model_spec, new_emulator, statistics_summary
 from downscale.training.folder import log_to, standing, write_start
+from downscale.training.kernel_ridge import check_days, fit_kernel_ridge, kernel_sizes
 from downscale.training.plan import pairs_facts, tag
 from downscale.training.ridge import Days, fit_climatology, fit_ridge
 from downscale.training.run import load_run, write_run
@@ -43,8 +47,14 @@ class Ground:
 
     @classmethod
     def of(cls, cfg: ExperimentConfig, store: PairStore, statistics: Statistics) -> Ground:
-        """The ground of ``train.on``; validation days that the models cannot read are left out where the policy allows it."""
+        """The ground of ``train.on``; validation days that the models cannot read are left out where the policy allows it.
+
+        Raises:
+            ConfigError: too many days for kernel_ridge.
+        """
         train, validation = (split_portions(store, cfg.train.on, split) for split in ("train", "validation"))
+        if "kernel_ridge" in cfg.train.baselines:
+            check_days(sum(len(portion.index) for portion in train))
         holes = Holes.of(model_spec(cfg, store, {"name": "ridge"}, statistics))
         return cls(cfg, store, train, whole_portions(validation, holes, policy=cfg.missing.nan_days), statistics)
 
@@ -64,6 +74,7 @@ def run_card(
         "recipe": recipe,
         "statistics_digest": statistics,
         "config_sha256": digest(cfg),
+        "split": {name: list(getattr(cfg.split, name)) for name in ("train", "validation", "test")},
         "smooth": cfg.upscale.smooth,
         "min_valid_fraction": cfg.upscale.min_valid_fraction,
         "downscale_version": __version__,
@@ -77,11 +88,15 @@ def baseline_path(cfg: ExperimentConfig, name: str) -> Path:
 
 def baseline_recipe(cfg: ExperimentConfig, store: PairStore, name: str) -> dict[str, Any]:
     """All that decides a baseline."""
-    recipe: dict[str, Any] = {"mode": "baseline", "model": name, **pairs_facts(store, cfg.train.on)}
+    recipe: dict[str, Any] = {"mode": "baseline", "model": name, **input_days(cfg, {"name": name}), **pairs_facts(store, cfg.train.on)}
     if name != "bilinear":
         recipe["targets"] = cfg.normalise.model_dump()["targets"]
     if name == "ridge":
         recipe["alphas"] = cfg.ridge.alphas
+    if name in ("ridge", "kernel_ridge") and cfg.normalise.detrend:
+        recipe["detrend"] = cfg.normalise.detrend
+    if name == "kernel_ridge":
+        recipe["kernel_ridge"] = cfg.kernel_ridge.model_dump()
     return recipe
 
 
@@ -90,7 +105,7 @@ def train_baseline(ground: Ground, name: str, *, overwrite: bool = False, force_
 
     Args:
         ground: days and statistics.
-        name: "bilinear", "climatology" or "ridge".
+        name: "bilinear", "climatology", "ridge" or "kernel_ridge".
         overwrite: replace one of another recipe (one of the same is kept).
         force_unlock: take over a dead job's lock.
 
@@ -107,11 +122,13 @@ def train_baseline(ground: Ground, name: str, *, overwrite: bool = False, force_
     with folder_lock(path, force=force_unlock):
         write_start(path, dump_yaml(ground.cfg), recipe, torch.device("cpu"))
         with log_to(path):
-            spec = model_spec(ground.cfg, ground.store, {"name": name}, ground.statistics)
+            spec = _spec(ground, name)
             emulator = new_emulator(spec, ground.store, ground.statistics)
             notes: dict[str, Any] = {}
             if isinstance(emulator.net, Climatology):
                 fit_climatology(emulator.net, _days(emulator, ground.train))
+            elif isinstance(emulator.backbone, KernelRidge):
+                notes = {"kernel_ridge": _fit_kernel_ridge(ground, emulator, emulator.backbone)}
             elif emulator.backbone is not None:
                 notes = {"ridge": fit_backbone(ground, emulator, emulator.backbone)}
             card = ground.card(mode="baseline", role="baseline", trained_on=ground.cfg.train.on, recipe=recipe)
@@ -127,17 +144,31 @@ def fit_backbone(ground: Ground, emulator: Emulator, ridge: Ridge) -> dict[str, 
     path = baseline_path(ground.cfg, "ridge")
     if _complete(path, baseline_recipe(ground.cfg, ground.store, "ridge")):
         run = load_run(path, device="cpu")
-        if run.emulator.backbone is not None and run.card["statistics_digest"] == ground.statistics.digest:
+        if isinstance(run.emulator.backbone, Ridge) and run.card["statistics_digest"] == ground.statistics.digest:
             ridge.load_state_dict(run.emulator.backbone.state_dict())
             return dict(run.card["ridge"])
     spec, days = emulator.spec, (_days(emulator, ground.train), _days(emulator, ground.validation))
-    return fit_ridge(ridge, *days, alphas=ground.cfg.ridge.alphas, targets=spec["targets"], channels=spec["channels"])
+    return fit_ridge(ridge, *days, alphas=ground.cfg.ridge.alphas, targets=spec["targets"], channels=map_names(spec))
+
+
+def _spec(ground: Ground, name: str) -> dict[str, Any]:
+    spec = model_spec(ground.cfg, ground.store, {"name": name}, ground.statistics)
+    if name == "kernel_ridge":
+        days = sum(len(portion.index) for portion in ground.train)
+        features = input_channels(spec) * math.prod(spec["coarse_shape"]) + len(spec["scalars"])
+        spec["kernel"] = kernel_sizes(days, ground.cfg.kernel_ridge.components, features)
+    return spec
+
+
+def _fit_kernel_ridge(ground: Ground, emulator: Emulator, model: KernelRidge) -> dict[str, Any]:
+    days = (_days(emulator, ground.train), _days(emulator, ground.validation))
+    return fit_kernel_ridge(model, *days, candidates=ground.cfg.kernel_ridge.model_dump(), targets=emulator.spec["targets"])
 
 
 def _days(emulator: Emulator, portions: Sequence[Portion]) -> Days:
     def stream() -> Iterator[tuple[Inputs, Tensor]]:
         for inputs, target in stream_samples(portions, Holes.of(emulator.spec)):
-            yield inputs, emulator.target(target)
+            yield inputs, emulator.to_loss_space(target, inputs)
 
     return stream
 

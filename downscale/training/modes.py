@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from downscale.config.load import dump_yaml
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import ConfigError
 from downscale.hpc.locks import folder_lock
-from downscale.hpc.signals import StopFlag
-from downscale.models.emulator import Emulator
 from downscale.models.registry import build
 from downscale.pairs.build import STORE_NAME
 from downscale.pairs.normalise import Statistics
 from downscale.pairs.statistics import training_statistics
 from downscale.pairs.store import PairStore
-from downscale.training.assemble import check_channels, model_spec, new_emulator, resolve_device, statistics_summary
-from downscale.training.baselines import Ground, fit_backbone, run_card, train_baseline
-from downscale.training.checkpoint import CheckpointFolder, write_tensors
-from downscale.training.folder import clear_state, log_to, standing, write_metrics, write_start
-from downscale.training.loop import fit
+from downscale.training.assemble import check_channels, model_spec, resolve_device
+from downscale.training.baselines import Ground, train_baseline
+from downscale.training.days import with_feeding
+from downscale.training.distributed import Ranks, ranks_of
+from downscale.training.folder import log_to, standing, write_start
 from downscale.training.plan import Plan, plan_adaptation, plan_pretrain
-from downscale.training.run import find_run, load_run, write_run
-from downscale.training.samples import Holes, Samples, load_samples
-from downscale.training.state import State
-from downscale.training.watch import constant_targets, verdict
+from downscale.training.run import find_run, load_run
+from downscale.training.session import SAVE_SECONDS, ProgressCallback, first_weights, train_network
 
 log = logging.getLogger(__name__)
-ProgressCallback = Callable[[int, int, str], None]
-START = "start.safetensors"
-SAVE_SECONDS = 20.0
-_GPU_SHARE = 0.6
 
 
 def train_run(
@@ -59,15 +49,16 @@ def train_run(
 ) -> dict[str, Any]:
     """Train a network into ``WORKSPACE/runs/NAME``; pretraining also fits the baselines of ``train.baselines``.
 
-    A complete run of the same recipe is left alone, an unfinished one goes on from its last checkpoint.
+    A complete run of the same recipe is left alone, an unfinished one goes on from its last checkpoint. Processes that torchrun or srun
+    started together train one network together; the first of them writes.
 
     Args:
-        cfg: the experiment.
+        cfg: the experiment; with ``train.seeds`` one run after the other is trained.
         mode: "pretrain", "finetune" or "few-shot".
         source_run: name or path of the run to go on from (finetune and few-shot).
         shots: whole years for few-shot; few_shot.shots when None.
-        seed: replaces train.seed.
-        name: of the run; made from model, pairs and mode when None.
+        seed: replaces train.seed and train.seeds.
+        name: of the run; made from model, pairs and mode when None. With several seeds, ``-seedN`` follows.
         device: "auto", "cpu" or "cuda".
         overwrite: replace a run (and baselines of another recipe).
         dry_run: plan and build, write nothing.
@@ -75,34 +66,73 @@ def train_run(
         progress: called with (epoch, epochs, scores in words).
 
     Returns:
-        ``artefact`` (the run folder) and a summary.
+        ``artefact`` (the run folder, or that of all runs where there are several) and a summary.
 
     Raises:
         ConfigError, InputDataError, OutputExistsError, EnvironmentMissingError: before anything is written, where that can be known.
-        Stopped: a signal came; everything is saved.
+        Stopped: a signal came, or the job is about to end; everything is saved.
+        DownscaleError: another process of the training has ended.
     """
+    seeds: list[int | None] = [seed] if seed is not None or not cfg.train.seeds else list(cfg.train.seeds)
+    where, found = resolve_device(device), []
+    with ranks_of(where) as ranks:
+        for one in seeds:
+            own = f"{name}-seed{one}" if name is not None and len(seeds) > 1 else name
+            planner = partial(_plan, cfg, mode=mode, source_run=source_run, shots=shots, seed=one, name=own)
+            options = {"overwrite": overwrite, "dry_run": dry_run, "force_unlock": force_unlock}
+            found.append(_one_run(cfg, planner, where, ranks, **options, progress=progress))
+    if len(found) == 1:
+        return found[0]
+    paths = [Path(run.pop("would write", run.get("artefact"))) for run in found]
+    runs = {path.name: _in_words(run) for path, run in zip(paths, found, strict=True)}
+    return {"artefact": None if dry_run else cfg.workspace_path() / "runs", "runs": runs}
+
+
+def _in_words(summary: Mapping[str, Any]) -> str:
+    """The summary of one of several runs on a line."""
+    return ", ".join(f"{key} {value}" for key, value in summary.items() if isinstance(value, str | int))
+
+
+def _one_run(
+    cfg: ExperimentConfig, planner: Callable[[PairStore], Plan], where: torch.device, ranks: Ranks, *, overwrite: bool, dry_run: bool,
+    force_unlock: bool, progress: ProgressCallback | None,
+) -> dict[str, Any]:  # fmt: skip
     store = PairStore.open(cfg.workspace_path() / STORE_NAME, cfg.split)
-    where = resolve_device(device)
-    plan = _plan(cfg, store, mode=mode, source_run=source_run, shots=shots, seed=seed, name=name)
+    plan = _with_feeding(cfg, store, planner(store), ranks)
     if dry_run:
         parameters = sum(value.numel() for value in build(plan.spec).parameters())
         return {"artefact": None, "would write": str(plan.path), "parameters": parameters, "device": str(where), **plan.days}
     ground: Ground | None = None
-    lines = []
-    if mode == "pretrain":
-        ground = Ground.of(cfg, store, _statistics(cfg, store, plan))
-        spec = model_spec(cfg, store, plan.spec["model"], ground.statistics)
-        plan = replace(plan, spec=spec, validation=list(ground.validation))
-        lines = [train_baseline(ground, baseline, overwrite=overwrite, force_unlock=force_unlock) for baseline in cfg.train.baselines]
-    state = standing(plan.path, plan.recipe, overwrite=overwrite)
-    if state == "complete":
-        log.info("%s is complete and has this recipe: nothing to do", plan.path)
-        return {"artefact": plan.path, "unchanged": "the run is complete and has this recipe", "baselines": lines, **plan.days}
-    with folder_lock(plan.path, force=force_unlock):
-        write_start(plan.path, dump_yaml(cfg), plan.recipe, where)
-        with log_to(plan.path):
-            summary = _train(cfg, store, plan, ground, device=where, progress=progress)
+    lines: list[str] = []
+    with ExitStack() as stack:
+        with ranks.first_alone():
+            if plan.mode == "pretrain":
+                ground = Ground.of(cfg, store, _statistics(cfg, store, plan))
+                spec = model_spec(cfg, store, plan.spec["model"], ground.statistics)
+                plan = replace(plan, spec=spec, validation=list(ground.validation))
+                wanted = cfg.train.baselines if ranks.first else []
+                lines = [train_baseline(ground, baseline, overwrite=overwrite, force_unlock=force_unlock) for baseline in wanted]
+            if standing(plan.path, plan.recipe, overwrite=overwrite and ranks.first) == "complete":
+                log.info("%s is complete and has this recipe: nothing to do", plan.path)
+                return {"artefact": plan.path, "unchanged": "the run is complete and has this recipe", "baselines": lines, **plan.days}
+            if ranks.first:
+                stack.enter_context(folder_lock(plan.path, force=force_unlock))
+                write_start(plan.path, dump_yaml(cfg), plan.recipe, where)
+                stack.enter_context(log_to(plan.path))
+            emulator = first_weights(plan, store, ground)
+        summary = train_network(
+            cfg, store, plan, ground, emulator.to(where), ranks=ranks, progress=progress, save_seconds=SAVE_SECONDS
+        )  # fmt: skip
     return {"artefact": plan.path, **summary, "baselines": lines, **plan.days}
+
+
+def _with_feeding(cfg: ExperimentConfig, store: PairStore, plan: Plan, ranks: Ranks) -> Plan:
+    """How the days come; where one of the processes lacks the memory, all read from disk, in the same order."""
+    decided = with_feeding(cfg.train, store, plan)
+    alone = decided.feeding is not None and decided.feeding.streamed
+    if ranks.any(alone) and not alone:
+        return with_feeding(cfg.train.model_copy(update={"stream": "always"}), store, plan)
+    return decided
 
 
 def _plan(
@@ -131,122 +161,8 @@ def _plan(
 
 def _statistics(cfg: ExperimentConfig, store: PairStore, plan: Plan) -> Statistics:
     cases = [(name, kind) for name, _, kind in (case.partition("/") for case in cfg.train.on)]
-    statistics = training_statistics(store, cases, dict(cfg.normalise.targets))
+    scaling = cfg.normalise
+    statistics = training_statistics(store, cases, dict(scaling.targets), predictors=scaling.predictors, detrend=scaling.detrend)
     spans = [f"{portion.days[0]} to {portion.days[-1]} of {portion.name}" for portion in plan.train]
     check_channels(cfg, store, statistics, f"{statistics.n_days} training days, {'; '.join(spans)}")
     return statistics
-
-
-def _train(
-    cfg: ExperimentConfig, store: PairStore, plan: Plan, ground: Ground | None, *, device: torch.device, progress: ProgressCallback | None
-) -> dict[str, Any]:
-    torch.manual_seed(plan.settings.seed)
-    emulator = _start(plan, store, ground)
-    holes = Holes.of(plan.spec)
-    train, validation = (_on_device(load_samples(portions, holes), device) for portions in (plan.train, plan.validation))
-    state = State(emulator.to(device), plan.settings)
-    folder = CheckpointFolder(plan.path / "state")
-    checkpoint = folder.load()
-    if checkpoint is not None:
-        state.restore(checkpoint)
-        log.info("going on after epoch %d, step %d", state.epoch, state.step)
-    log.info("%s: %d training days, %d validation days, on %s", plan.path.name, len(train), len(validation), device)
-    _loop(plan, state, folder, (train, validation), progress)
-    best = state.history[state.best_epoch]
-    warnings = _warnings(state, validation)
-    _publish(cfg, store, plan, ground, emulator, best)
-    scores = ", ".join(f"{key.removeprefix('rmse_')} {value:.4g}" for key, value in best.items() if key.startswith("rmse_"))
-    log.info("best epoch %d of %d, validation RMSE: %s", state.best_epoch, state.epoch, scores)
-    told = {"warnings": warnings} if warnings else {}
-    return {"epochs": state.epoch, "best epoch": state.best_epoch, "validation RMSE": scores, **told}
-
-
-def _warnings(state: State, validation: Samples) -> list[str]:
-    """What speaks against the finished run, logged."""
-    found = verdict(state.history, state.best_epoch, state.settings.balance)
-    dead = constant_targets(state.emulator, validation)
-    if dead:
-        found.append(f"{', '.join(dead)} is estimated the same on every validation day: evaluate will refuse the predictions")
-    for warning in found:
-        log.warning("%s", warning)
-    return found
-
-
-def _loop(plan: Plan, state: State, folder: CheckpointFolder, samples: tuple[Samples, Samples], progress: ProgressCallback | None) -> None:
-    saved = time.monotonic()
-
-    def save(current: State, now: bool) -> None:
-        nonlocal saved
-        if now or time.monotonic() - saved > SAVE_SECONDS:
-            folder.save(current.checkpoint())
-            saved = time.monotonic()
-
-    def epoch_end(epoch: int, row: dict[str, float]) -> None:
-        write_metrics(plan.path, state.history)
-        if progress:
-            scores = ", ".join(f"{key.removeprefix('rmse_')} {value:.3g}" for key, value in row.items() if key.startswith("rmse_"))
-            progress(epoch, plan.settings.epochs, f"{plan.path.name}: validation loss {row['validation_loss']:.4f}, RMSE {scores}")
-
-    with StopFlag() as stop, deterministic(state.emulator.device):
-        fit(state, samples[0], samples[1], stop=stop, save=save, epoch_end=epoch_end)
-
-
-def _start(plan: Plan, store: PairStore, ground: Ground | None) -> Emulator:
-    """The emulator as it stands before the first step; kept on disk, so that a resumed run starts from the very same."""
-    path = plan.path / "state" / START
-    emulator = build(plan.spec)
-    if path.exists():
-        try:
-            emulator.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError):
-            log.warning("%s is damaged: starting anew", path)
-            clear_state(plan.path)
-        else:
-            return emulator
-    torch.manual_seed(plan.settings.seed)
-    if plan.source is not None:
-        emulator = build(plan.spec)
-        emulator.load_state_dict(plan.source.emulator.state_dict())
-    else:
-        assert ground is not None
-        emulator = new_emulator(plan.spec, store, ground.statistics)
-        if emulator.backbone is not None:
-            fit_backbone(ground, emulator, emulator.backbone)
-    write_tensors(path, emulator.state_dict())
-    return emulator
-
-
-def _publish(cfg: ExperimentConfig, store: PairStore, plan: Plan, ground: Ground | None, emulator: Emulator, best: dict[str, Any]) -> None:
-    if ground is not None:
-        digest, normaliser = ground.statistics.digest, statistics_summary(plan.spec, ground.statistics)
-    else:
-        assert plan.source is not None
-        digest, normaliser = plan.source.card["statistics_digest"], plan.source.normaliser
-    card = run_card(cfg, mode=plan.mode, role="emulator", trained_on=plan.trained_on, recipe=plan.recipe, statistics=digest)
-    card["source_run"] = plan.source.path.name if plan.source is not None else None
-    card["best"] = best
-    write_run(plan.path, emulator, (store.coarse, store.fine), card, normaliser)
-    clear_state(plan.path)
-
-
-def _on_device(samples: Samples, device: torch.device) -> Samples:
-    """The days on the GPU when they take at most 60 % of what is free there, else in memory; batches then travel one by one."""
-    if device.type != "cuda":
-        return samples
-    size = sum(tensor.numel() * tensor.element_size() for tensor in (samples.inputs.predictors, samples.inputs.scalars, samples.target))
-    if size > _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-        log.info("the days take %.1f GiB and stay in memory; batches travel to the GPU", size / 2**30)
-        return samples
-    return samples.to(device)
-
-
-@contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """On the CPU: only algorithms whose result is the same each time."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from downscale.config.schema import ExperimentConfig, FewShotConfig, FineTuneConfig
 from downscale.errors import ConfigError, InputDataError
 from downscale.pairs.store import PairStore
+from downscale.training.adaptation import require_method
 from downscale.training.assemble import model_spec
+from downscale.training.days import Feeding
+from downscale.training.loss_fields import loss_misfits
+from downscale.training.replay import with_replay
 from downscale.training.run import Run, same_weights_space
 from downscale.training.samples import Holes, Portion, split_portions, whole_portions
 from downscale.training.shots import choose_years, shot_index
 from downscale.training.state import Settings
 
 log = logging.getLogger(__name__)
+_ALWAYS = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup_epochs", "patience", "ema", "clip", "seed",
+           "l2_sp", "loss", "balance")  # fmt: skip
+"""Settings that stand in every recipe; later ones only where they are used, so that older runs stay complete."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -34,6 +42,8 @@ class Plan:
         settings: of the loop.
         recipe: all that decides the result, as JSON-like data; equal recipes give equal runs.
         source: the run to go on from, or None.
+        method: how it is adapted, see adaptation.METHODS.
+        feeding: how it gets its days; None while it is not decided.
     """
 
     path: Path
@@ -44,6 +54,8 @@ class Plan:
     settings: Settings
     recipe: dict[str, Any]
     source: Run | None = None
+    method: str = "full"
+    feeding: Feeding | None = None
 
     @property
     def days(self) -> dict[str, int]:
@@ -66,13 +78,15 @@ class Plan:
 def plan_pretrain(cfg: ExperimentConfig, store: PairStore, *, seed: int | None, name: str | None) -> Plan:
     """Learn from the training days of ``train.on``, validate on its validation days."""
     model = cfg.model.model_dump()
-    settings = _settings(cfg, seed)
+    settings = settings_of(cfg, seed)
     recipe = {
         "mode": "pretrain",
         "model": model,
-        "normalise": cfg.normalise.model_dump(),
+        "normalise": cfg.normalise.model_dump(exclude_none=True),
         "ridge": cfg.ridge.model_dump() if model["backbone"] == "ridge" else None,
-        "settings": asdict(settings),
+        "settings": settings_facts(settings),
+        **cfg.loss.recipe(),
+        **({"augment": cfg.train.augment.model_dump()} if augments(cfg) else {}),
         **pairs_facts(store, cfg.train.on),
     }
     train, validation = (split_portions(store, cfg.train.on, split) for split in ("train", "validation"))
@@ -81,30 +95,49 @@ def plan_pretrain(cfg: ExperimentConfig, store: PairStore, *, seed: int | None, 
 
 
 def plan_adaptation(
-    cfg: ExperimentConfig, store: PairStore, source: Run, *, mode: str, shots: int | None, seed: int | None, name: str | None
+    cfg: ExperimentConfig, store: PairStore, source: Run, *, mode: str, shots: int | None, seed: int | None, name: str | None, draw: int = 0
 ) -> Plan:
-    """Go on from a run, on all training days of other pairs (finetune) or on a few whole years of them (few-shot)."""
+    """Go on from a run, on all training days of other pairs (finetune) or on a few whole years of them (few-shot; see choose_years)."""
     section = _section(cfg, mode)
-    settings = _settings(cfg, seed, section)
+    settings = settings_of(cfg, seed, section)
     _check_source(cfg, store, source)
     train = split_portions(store, section.on, "train")
     recipe = {
         "mode": mode,
         "source_run": {"name": source.path.name, "weights_sha256": source.card["weights_sha256"]},
-        "settings": asdict(settings),
+        "settings": settings_facts(settings),
+        **cfg.loss.recipe(),
+        **({"method": section.method} if section.method != "full" else {}),
+        **({"replay": section.replay} if section.replay else {}),
         **pairs_facts(store, section.on),
     }
+    require_method(source.emulator, section.method, name=source.path.name)
     suffix = ""
     if isinstance(section, FewShotConfig):
         wanted = shots or section.shots
-        recipe["years"], train, validation = _few_years(train, wanted, cfg.split.year_starts)
+        recipe["years"], train, validation = few_years(train, wanted, cfg.split.year_starts, draw)
         suffix = f"-{wanted}y"
     else:
         validation = split_portions(store, section.on, "validation")
     holes = Holes.of(source.spec)
+    if section.replay:
+        train = with_replay(store, source, train, share=section.replay, seed=settings.seed)
+        recipe["replayed"] = {one.name: one.group.attributes["digest"] for one in train if one.name not in section.on}
     train, validation = (whole_portions(portions, holes, policy=cfg.missing.nan_days) for portions in (train, validation))
-    path = _path(cfg, name, f"{source.path.name}-{mode}-{tag(section.on)}{suffix}{_seed_tag(cfg, seed)}")
-    return Plan(path, mode, source.spec, train, validation, settings, recipe, source)
+    how = ("" if section.method == "full" else f"-{section.method}") + ("-replay" if section.replay else "")
+    path = _path(cfg, name, f"{source.path.name}-{mode}-{tag(section.on)}{suffix}{how}{_seed_tag(cfg, seed)}")
+    return Plan(path, mode, source.spec, train, validation, settings, recipe, source, section.method)
+
+
+def settings_facts(settings: Settings) -> dict[str, Any]:
+    """Settings as a recipe says them: those that every run has, and others where they differ from their default."""
+    defaults, facts = asdict(Settings()), asdict(settings)
+    return {key: value for key, value in facts.items() if key in _ALWAYS or value != defaults[key]}
+
+
+def augments(cfg: ExperimentConfig) -> bool:
+    """Whether pretraining changes its predictors."""
+    return any(cfg.train.augment.model_dump().values())
 
 
 def pairs_facts(store: PairStore, on: Sequence[str]) -> dict[str, Any]:
@@ -122,16 +155,25 @@ def tag(on: Sequence[str]) -> str:
     return "_".join(case.replace("/", "-") for case in on)
 
 
-def _few_years(portions: list[Portion], shots: int, year_starts: int) -> tuple[dict[str, list[int]], list[Portion], list[Portion]]:
+def few_years(
+    portions: list[Portion], shots: int, year_starts: int, draw: int = 0
+) -> tuple[dict[str, list[int]], list[Portion], list[Portion]]:
+    """Years of each pair, and their days: to learn from and held back."""
     chosen: dict[str, list[int]] = {}
     train, validation = [], []
     for portion in portions:
-        chosen[portion.name] = choose_years(portion.days, shots, year_starts)
-        log.info("few-shot: %s of %s", ", ".join(map(str, chosen[portion.name])), portion.name)
+        chosen[portion.name] = choose_years(portion.days, shots, year_starts, draw=draw)
+        _say_years(portion.name, tuple(chosen[portion.name]))
         learn, held_back = shot_index(portion.group.days, portion.index, chosen[portion.name], year_starts)
         train.append(Portion(portion.group, portion.kind, learn))
         validation.append(Portion(portion.group, portion.kind, held_back))
     return chosen, train, validation
+
+
+@functools.cache
+def _say_years(case: str, years: tuple[int, ...]) -> None:
+    """Once a process: a grid plans the same years many times."""
+    log.info("few-shot: %s of %s", ", ".join(map(str, years)), case)
 
 
 def _section(cfg: ExperimentConfig, mode: str) -> FineTuneConfig:
@@ -142,11 +184,14 @@ def _section(cfg: ExperimentConfig, mode: str) -> FineTuneConfig:
     return section
 
 
-def _settings(cfg: ExperimentConfig, seed: int | None, section: FineTuneConfig | None = None) -> Settings:
+def settings_of(cfg: ExperimentConfig, seed: int | None, section: FineTuneConfig | None = None) -> Settings:
     """Numbers of train, replaced by those of the section. L2-SP takes the place of weight decay: one pulls to the start, the other to 0."""
-    values: Mapping[str, Any] = cfg.train.model_dump(exclude={"on", "baselines"}) | {"loss": cfg.loss.name, "balance": cfg.loss.balance}
+    known = {field.name for field in fields(Settings)}
+    values: Mapping[str, Any] = cfg.train.model_dump(include=known) | {"loss": cfg.loss.name, "balance": cfg.loss.balance}
     if section is not None:
         values = {**values, "epochs": section.epochs, "learning_rate": section.learning_rate, "l2_sp": section.l2_sp}
+        if section.method == "calibration":
+            values = {**values, "epochs": 0, "l2_sp": 0.0}
         if section.l2_sp:
             values["weight_decay"] = 0.0
     return Settings(**{**values, **({} if seed is None else {"seed": seed})})
@@ -157,6 +202,7 @@ def _check_source(cfg: ExperimentConfig, store: PairStore, source: Run) -> None:
         raise ConfigError(f"'{source.path.name}' is a baseline: it cannot be trained on", hint="give a network's run with --from")
     source.check_inputs(store.channels, store.coarse, store.scalars)
     findings = same_weights_space(source.spec, model_spec(cfg, store, source.spec["model"]))
+    findings += loss_misfits(cfg.loss, source.spec)
     if source.fine.digest != store.fine.digest:
         findings.append(f"fine grid: {source.fine.summary} -> {store.fine.summary}")
     if findings:

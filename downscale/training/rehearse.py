@@ -8,9 +8,10 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from downscale.cf.calendar import iso
@@ -19,7 +20,6 @@ from downscale.config.schema import ExperimentConfig
 from downscale.errors import ConfigError, InputDataError, Problems
 from downscale.hpc.doctor import resident
 from downscale.models.emulator import Emulator
-from downscale.models.inputs import Inputs as Batch
 from downscale.pairs.build import STORE_NAME
 from downscale.pairs.inputs import Inputs, open_inputs
 from downscale.pairs.normalise import compute_statistics
@@ -27,9 +27,15 @@ from downscale.pairs.sample import Sample, read_sample, sample_store, strange_pa
 from downscale.pairs.split import SPLITS, assign, check_not_empty
 from downscale.pairs.store import PairStore, read_attributes
 from downscale.pairs.tasks_memory import day_bytes
+from downscale.pairs.trend import require_change
 from downscale.training.assemble import check_channels, model_spec, new_emulator
-from downscale.training.losses import combine, totals
+from downscale.training.days import BUFFER_DAYS
+from downscale.training.kernel_ridge import check_days
+from downscale.training.loss_fields import training_loss
+from downscale.training.reading import Holes
+from downscale.training.samples import MEMORY_SHARE, free_memory, split_portions
 from downscale.training.state import Settings, State
+from downscale.training.trial import batch_of, rehearse_adaptations
 
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
@@ -55,6 +61,7 @@ class Rehearsal:
         steps: of the whole training.
         notes: what was converted, wrapped, assumed.
         warnings: what prepare or train would stop at in this workspace.
+        adaptations: "finetune" and "few-shot", where the config has them -> what they would learn from.
     """
 
     groups: list[str]
@@ -68,10 +75,12 @@ class Rehearsal:
     steps: int
     notes: list[str]
     warnings: list[str]
+    adaptations: dict[str, str] = field(default_factory=dict)
 
 
 def rehearse(cfg: ExperimentConfig, *, workers: int | None = None, progress: ProgressCallback | None = None) -> Rehearsal:
-    """Open all inputs, read some days of each, build the model and run one batch forward and backward on the CPU. Writes nothing.
+    """Open all inputs, read some days of each, build the model and run one batch forward and backward on the CPU, also of
+    finetune and few-shot where the config has them. Writes nothing.
 
     Args:
         cfg: the experiment.
@@ -96,17 +105,24 @@ def rehearse(cfg: ExperimentConfig, *, workers: int | None = None, progress: Pro
         store = sample_store(cfg, inputs, samples)
         emulator = _build(cfg, store)
         tried, step_seconds, activations = _try(cfg, store, emulator)
+        adaptations = rehearse_adaptations(cfg, inputs, store, emulator)
         found = _sum_up(cfg, inputs, samples, store, split, emulator, tried, step_seconds, activations)
-        return replace(found, memory={"program and libraries": program, **found.memory})
+        return replace(found, adaptations=adaptations, memory={"program and libraries": program, **found.memory})
 
 
 def _count(cfg: ExperimentConfig, inputs: Inputs) -> dict[str, int]:
-    """Days of each split over the pairs of train.on; ConfigError where one is empty."""
+    """Days of each split over the pairs of train.on; ConfigError where one is empty, or holds too many days for kernel_ridge."""
     learned = {case.partition("/")[0] for case in cfg.train.on}
     groups = [group for group in inputs.groups if group.name in learned]
     index = [assign(group.days, group.calendar, cfg.split) for group in groups]
     counts = {name: sum(len(one[name]) for one in index) for name in SPLITS}
     check_not_empty(counts, cfg.split)
+    if cfg.normalise.detrend:
+        column = inputs.forcings.names.index(cfg.normalise.detrend)
+        numbers = [inputs.forcings(group.days[one["train"]], group.calendar) for group, one in zip(groups, index, strict=True)]
+        require_change(cfg.normalise.detrend, np.concatenate(numbers)[:, column])
+    if "kernel_ridge" in cfg.train.baselines:
+        check_days(counts["train"])
     return counts
 
 
@@ -131,17 +147,18 @@ def _build(cfg: ExperimentConfig, store: PairStore) -> Emulator:
 def _try(cfg: ExperimentConfig, store: PairStore, emulator: Emulator) -> tuple[tuple[int, float], float, int]:
     """One optimiser step: (days, loss), seconds and bytes kept for the backward pass, both of a whole batch."""
     days = min(cfg.train.batch_size, max(2, _MOST_CELLS // (store.fine.shape[0] * store.fine.shape[1])))
-    batch, truth = _batch(cfg, store, days)
+    batch, truth = batch_of(store, cfg.train.on[0], Holes.of(emulator.spec), days)
     settings = cfg.train
     state = State(emulator, Settings(batch_size=days, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay))
+    objective = training_loss(cfg.loss, store, split_portions(store, cfg.train.on, "train"))
     emulator.train()
     kept = _Kept()
     with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
-        loss = combine(*totals(cfg.loss.name, emulator.transformed(batch), emulator.target(truth)), cfg.loss.balance)
+        loss = objective.combine(*objective.totals(emulator, batch, truth))
     loss.backward()  # the first step pays for allocations: the second is timed
     started = time.monotonic()
     state.optimiser.zero_grad(set_to_none=True)
-    combine(*totals(cfg.loss.name, emulator.transformed(batch), emulator.target(truth)), cfg.loss.balance).backward()
+    objective.combine(*objective.totals(emulator, batch, truth)).backward()
     norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), settings.clip)
     state.optimiser.step()
     seconds = time.monotonic() - started
@@ -172,18 +189,6 @@ class _Kept:
         return tensor
 
 
-def _batch(cfg: ExperimentConfig, store: PairStore, days: int) -> tuple[Batch, torch.Tensor]:
-    """Days of the first pair to learn from, repeated until there are enough."""
-    name, _, kind = cfg.train.on[0].partition("/")
-    group = store.group(name)
-    index = torch.arange(days) % len(group.days)
-    everything = slice(0, len(group.days))
-    parts = (group.predictors(kind, everything), group.scalars(everything), group.target(everything))
-    predictors, scalars, truth = (torch.from_numpy(part) for part in parts)
-    surface = torch.full((1, 1, 1, 1), torch.nan).expand(len(group.days), len(group.targets), *predictors.shape[2:])
-    return Batch(predictors, scalars, surface)[index], truth[index]
-
-
 def _sum_up(
     cfg: ExperimentConfig, inputs: Inputs, samples: list[Sample], store: PairStore, split: dict[str, int], emulator: Emulator,
     tried: tuple[int, float], step_seconds: float, activations: int,
@@ -191,9 +196,10 @@ def _sum_up(
     coarse, fine = inputs.geometry.coarse.shape, inputs.geometry.fine.shape
     parameters = sum(value.numel() for value in emulator.parameters())
     fine_bytes = 4 * fine[0] * fine[1] * len(inputs.targets)
-    day = 4 * coarse[0] * coarse[1] * len(inputs.channels) + fine_bytes + 4 * len(inputs.forcings.names)
+    maps = len(inputs.channels) * len(Holes.of(emulator.spec).days)
+    day = 4 * coarse[0] * coarse[1] * maps + fine_bytes + 4 * len(inputs.forcings.names)
     steps = math.ceil(split["train"] / cfg.train.batch_size)
-    held = sum(split[name] for name in ("train", "validation")) * day
+    held = _held(cfg, sum(split[name] for name in ("train", "validation")), day)
     applied = sum(len(group.days) * (int(group.rcm is not None) + int(group.gcm is not None)) for group in inputs.groups)
     sources = [source for group in inputs.groups for source in group.sources]
     weights = 4 * parameters * (_COPIES + int(cfg.train.ema > 0))
@@ -208,6 +214,12 @@ def _sum_up(
         notes=list(dict.fromkeys([*inputs.geometry.notes, *(note for source in sources for note in source.notes)])),
         warnings=[*strange_pairs(samples, store.channels), *_standing(cfg, inputs)],
     )  # fmt: skip
+
+
+def _held(cfg: ExperimentConfig, days: int, day: int) -> int:
+    """Bytes of the days that lie in memory while training: all, or those that are mixed where they are read from disk."""
+    streamed = cfg.train.stream == "always" or (cfg.train.stream == "auto" and days * day > MEMORY_SHARE * free_memory())
+    return day * min(days, cfg.train.buffer_days or BUFFER_DAYS) if streamed else day * days
 
 
 def _describe(cfg: ExperimentConfig, sample: Sample) -> str:

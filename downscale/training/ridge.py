@@ -70,7 +70,7 @@ def fit_ridge(
         ridge: with its feature statistics loaded.
         train, validation: the days, streamed anew for each choice of predictors.
         alphas: candidates.
-        targets, channels: names.
+        targets, channels: names; a channel of several input days is named for each.
 
     Returns:
         target -> {"alpha": its alpha, "predictors": "all" or "own"}.
@@ -109,9 +109,9 @@ def _choices(ridge: Ridge, targets: Sequence[str], channels: Sequence[str]) -> l
     maps = features - ridge.features.aux_size
     cells, numbers = torch.arange(maps // len(channels)), torch.arange(maps, features)
     own = [
-        _Choice("own", torch.cat([cells + channels.index(name) * len(cells), numbers]), [position])
+        _Choice("own", torch.cat([*(cells + i * len(cells) for i, channel in enumerate(channels) if channel == name), numbers]), [position])
         for position, name in enumerate(targets)
-        if name in channels and len(channels) > 1
+        if name in channels and len(set(channels)) > 1
     ]
     return [_Choice("all", torch.arange(features), list(range(len(targets)))), *own]
 

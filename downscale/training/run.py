@@ -23,7 +23,9 @@ from downscale.grid.grid import Grid, same_grid
 from downscale.models.emulator import Emulator
 from downscale.models.registry import build
 from downscale.training.assemble import resolve_device
-from downscale.training.checkpoint import sha256, write_json, write_tensors
+from downscale.training.card import MODEL_CARD, model_card
+from downscale.training.checkpoint import sha256, write_json, write_tensors, write_text
+from downscale.training.scaling import check_scaling, scaling_digest
 from downscale.variables import TABLE, Channel
 
 SCHEMA_VERSION = 1
@@ -153,6 +155,7 @@ def load_run(path: Path, *, device: str = "auto") -> Run:
         _require_variables(spec, path)
         emulator = build(spec)
         load_weights(emulator, path / WEIGHTS)
+        check_scaling(emulator, card, path)
         coarse, fine = (Grid.from_dataset(_open_group(path / GRIDS, name)) for name in ("coarse", "fine"))
         if [list(coarse.shape), list(fine.shape)] != [spec["coarse_shape"], spec["fine_shape"]]:
             raise InputDataError("the grids do not fit the model", where=str(path / GRIDS), hint="copy the run folder again")
@@ -224,14 +227,17 @@ def load_weights(emulator: Emulator, path: Path) -> None:
 
 
 def write_run(path: Path, emulator: Emulator, grids: tuple[Grid, Grid], card: Mapping[str, Any], normaliser: Mapping[str, Any]) -> None:
-    """Publish a finished run: weights, grids, normaliser, card, and DONE last of all."""
+    """Publish a finished run: weights, grids, model card, normaliser, model.json, and DONE last of all."""
     digest = write_tensors(path / WEIGHTS, emulator.state_dict())
     partial = path / f"{GRIDS}.partial"
     grids[0].to_dataset().to_netcdf(partial, group="coarse", mode="w", engine="netcdf4")
     grids[1].to_dataset().to_netcdf(partial, group="fine", mode="a", engine="netcdf4")
     partial.replace(path / GRIDS)
+    facts = {"schema_version": SCHEMA_VERSION, "spec": emulator.spec, "weights_sha256": digest, "scaling_sha256": scaling_digest(emulator)}
+    missing = int(torch.isnan(emulator.target.mean).all(0).sum())
+    write_text(path / MODEL_CARD, model_card(path.name, {**facts, **card}, normaliser, missing_cells=missing))
     write_json(path / "normaliser.json", dict(normaliser))
-    write_json(path / CARD, {"schema_version": SCHEMA_VERSION, "spec": emulator.spec, "weights_sha256": digest, **card})
+    write_json(path / CARD, {**facts, **card})
     write_json(path / DONE, {"weights_sha256": sha256(path / WEIGHTS)})
 
 

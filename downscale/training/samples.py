@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,65 +14,17 @@ from torch import Tensor
 from downscale.errors import DownscaleError, InputDataError
 from downscale.grid.interpolate import bilinear_weights
 from downscale.models.inputs import Inputs
-from downscale.models.registry import channel_positions
-from downscale.pairs.store import PairGroup, PairStore
+from downscale.pairs.store import PairStore
+from downscale.training.reading import Holes, Portion, counted_days, read_days
 
 log = logging.getLogger(__name__)
-_MEMORY_SHARE = 0.8
+MEMORY_SHARE = 0.8
+"""Of the free memory, that training days may take."""
 _BLOCK_DAYS = 256
+EVERYTHING = Holes()
+"""The day's own maps, and nothing missing in them."""
 _SCALE = {"orog": 1000.0, "sftlf": 100.0}
 """Fixed fields are divided by this, so that they are of order one."""
-
-
-@dataclass(frozen=True)
-class Portion:
-    """Some days of one group's pairs.
-
-    Attributes:
-        group: the pair group.
-        kind: "perfect" (predictors from RCMu) or "imperfect" (from the GCM).
-        index: sorted positions of the days in the group.
-    """
-
-    group: PairGroup
-    kind: str
-    index: np.ndarray
-
-    @property
-    def name(self) -> str:
-        """Case name, e.g. ``RCM_A/perfect``."""
-        return f"{self.group.name}/{self.kind}"
-
-    @property
-    def days(self) -> np.ndarray:
-        """The days, yyyymmdd."""
-        return np.asarray(self.group.days)[self.index]
-
-
-@dataclass(frozen=True)
-class Holes:
-    """Where predictors may lack values: positions of channels with a mask, and of channels that are not read at all."""
-
-    masked: tuple[int, ...] = ()
-    dropped: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> Holes:
-        """As a model's spec says."""
-        return cls(*(tuple(channel_positions(dict(spec), key)) for key in ("masked", "dropped")))
-
-    def whole(self, predictors: np.ndarray) -> np.ndarray:
-        """(day,) True where a model can read the day's maps (day, channel, y, x).
-
-        A masked map may lack cells but not all of them, a dropped one may lack all, any other none.
-        """
-        finite = np.isfinite(predictors)
-        result = np.ones(len(predictors), bool)
-        for channel in range(predictors.shape[1]):
-            if channel not in self.dropped:
-                cells = finite[:, channel]
-                result &= cells.any(axis=(1, 2)) if channel in self.masked else cells.all(axis=(1, 2))
-        return result
 
 
 @dataclass(frozen=True)
@@ -134,7 +85,7 @@ def whole_portions(portions: Sequence[Portion], holes: Holes, *, policy: str) ->
     kept = []
     for portion in portions:
         if portion.group.attributes.get("missing"):
-            parts = [holes.whole(portion.group.predictors(portion.kind, part)) for _, part in _blocks([portion])]
+            parts = [holes.whole(portion.group.predictors(portion.kind, part)) for _, part in blocks([portion])]
             whole = np.concatenate(parts) if parts else np.ones(0, bool)
             if not whole.all():
                 days = ", ".join(map(str, portion.days[~whole].tolist()))
@@ -147,56 +98,50 @@ def whole_portions(portions: Sequence[Portion], holes: Holes, *, policy: str) ->
     return kept
 
 
-def load_samples(portions: Sequence[Portion], holes: Holes = Holes()) -> Samples:
+def load_samples(portions: Sequence[Portion], holes: Holes = EVERYTHING) -> Samples:
     """Read the days of all portions into memory, one after the other.
 
     Raises:
         DownscaleError: they do not fit into memory.
         InputDataError: a predictor is NaN where ``holes`` does not allow it.
     """
-    first = portions[0].group
-    one = (
-        first.predictors(portions[0].kind, portions[0].index[:1]),
-        first.scalars(portions[0].index[:1]),
-        first.target(portions[0].index[:1]),
-    )
+    one = read_days(portions[0], portions[0].index[:1], holes)
     n = sum(len(portion.index) for portion in portions)
-    _check_memory(n * sum(array.nbytes for array in one))
+    check_memory(n * sum(array.nbytes for array in one), "train.stream: auto reads the days as they are needed; or train on fewer years")
     predictors, scalars, target = (np.empty((n, *array.shape[1:]), np.float32) for array in one)
-    start = 0
-    for portion, index in _blocks(portions):
+    start = replaced = 0
+    for portion, index in blocks(portions):
         window = slice(start, start + len(index))
-        predictors[window], scalars[window], target[window] = read_days(portion, index, holes)
-        start += len(index)
-    labels = [f"{day} ({portion.name})" for portion in portions for day in portion.days.tolist()]
-    return Samples(_inputs(predictors, scalars, target.shape[1]), torch.from_numpy(target), labels)
+        (predictors[window], scalars[window], target[window]), count = counted_days(portion, index, holes)
+        start, replaced = start + len(index), replaced + count
+    tell_replaced(replaced, n, holes)
+    inputs = as_inputs(torch.from_numpy(predictors), torch.from_numpy(scalars), dates(portions), target.shape[1])
+    return Samples(inputs, torch.from_numpy(target), day_labels(portions))
 
 
-def stream_samples(portions: Sequence[Portion], holes: Holes = Holes()) -> Iterator[tuple[Inputs, Tensor]]:
+def tell_replaced(replaced: int, n: int, holes: Holes) -> None:
+    """Log how many days before or after are not there; nothing where all are."""
+    if replaced:
+        around = n * (len(holes.days) - 1)
+        log.info("%d of %d days before or after are not there: the nearest one towards the day itself stands in", replaced, around)
+
+
+def day_labels(portions: Sequence[Portion]) -> list[str]:
+    """One "yyyymmdd (case)" for each day of all portions."""
+    return [f"{day} ({portion.name})" for portion in portions for day in portion.days.tolist()]
+
+
+def dates(portions: Sequence[Portion]) -> np.ndarray:
+    """yyyymmdd of each day of all portions, int64."""
+    return np.concatenate([portion.days for portion in portions]).astype(np.int64)
+
+
+def stream_samples(portions: Sequence[Portion], holes: Holes = EVERYTHING) -> Iterator[tuple[Inputs, Tensor]]:
     """The same days in blocks of at most 256: inputs and targets."""
-    for portion, index in _blocks(portions):
-        predictors, scalars, target = read_days(portion, index, holes)
-        yield _inputs(predictors, scalars, target.shape[1]), torch.from_numpy(target)
-
-
-def read_days(portion: Portion, index: np.ndarray, holes: Holes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictors, scalars and target of some days of a portion's group, float32.
-
-    Raises:
-        InputDataError: a predictor is NaN where ``holes`` does not allow it, or a scalar is; the days are listed.
-    """
-    group = portion.group
-    predictors, scalars = group.predictors(portion.kind, index), group.scalars(index)
-    whole = holes.whole(predictors) & np.isfinite(scalars).all(axis=1)
-    if not whole.all():
-        bad = np.asarray(group.days)[index][~whole]
-        raise InputDataError(
-            f"{len(bad)} training or validation day(s) of {portion.name} have NaN predictors",
-            where=f"{portion.name}, first {bad[0]}",
-            hint="set missing.nan_days: drop and prepare again; for levels under the orography, pretrain with missing.below_ground: mask",
-            findings=[str(day) for day in bad.tolist()],
-        )
-    return predictors, scalars, group.target(index)
+    for portion, index in blocks(portions):
+        predictors, scalars, target = (torch.from_numpy(array) for array in read_days(portion, index, holes))
+        days = np.asarray(portion.group.days)[index].astype(np.int64)
+        yield as_inputs(predictors, scalars, days, target.shape[1]), target
 
 
 def way_to_fine(store: PairStore) -> tuple[Tensor, Tensor]:
@@ -219,27 +164,27 @@ def fixed_fields(static: Mapping[str, np.ndarray], names: Sequence[str], shape: 
     return torch.from_numpy(np.asarray(fields, np.float32).reshape(len(names), *shape))
 
 
-def _blocks(portions: Sequence[Portion]) -> Iterator[tuple[Portion, np.ndarray]]:
+def blocks(portions: Sequence[Portion]) -> Iterator[tuple[Portion, np.ndarray]]:
+    """All days by portion, in blocks of at most 256 positions of its group."""
     for portion in portions:
         for start in range(0, len(portion.index), _BLOCK_DAYS):
             yield portion, portion.index[start : start + _BLOCK_DAYS]
 
 
-def _inputs(predictors: np.ndarray, scalars: np.ndarray, targets: int) -> Inputs:
+def as_inputs(predictors: Tensor, scalars: Tensor, days: np.ndarray, targets: int) -> Inputs:
+    """Inputs of some days; ``surface`` is NaN, which takes no memory: nothing that is trained reads it."""
     surface = torch.full((1, 1, 1, 1), torch.nan).expand(len(predictors), targets, *predictors.shape[2:])
-    return Inputs(torch.from_numpy(predictors), torch.from_numpy(scalars), surface)
+    return Inputs(predictors, scalars, surface, torch.from_numpy(days))
 
 
-def _check_memory(needed: int, available: Callable[[], int] | None = None) -> None:
-    free = (available or _free_memory)()
-    if needed > _MEMORY_SHARE * free:
-        raise DownscaleError(
-            f"the training days need {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free",
-            hint="train on fewer years or channels, or on a machine with more memory",
-        )
+def check_memory(needed: int, hint: str, available: Callable[[], int] | None = None) -> None:
+    """Nothing when so many bytes can be had; DownscaleError with the hint else."""
+    free = (available or free_memory)()
+    if needed > MEMORY_SHARE * free:
+        raise DownscaleError(f"the training days need {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free", hint=hint)
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes that can be had without swapping."""
     try:
         with open("/proc/meminfo") as stream:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from downscale.models.emulator import Emulator
-from downscale.training.checkpoint import Checkpoint
+from downscale.training.losses import Loss, make_loss
+from downscale.training.optimiser import keep_running, make_optimiser, put_moments
+from downscale.training.order import Order
 
+if TYPE_CHECKING:
+    from downscale.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
 PLATEAU_FACTOR, PLATEAU_EPOCHS = 0.7, 4
 """Doury et al. (2022): learning rate x 0.7 after 4 epochs without progress."""
 LOWEST_RATE = 1e-6
@@ -37,6 +44,10 @@ class Settings:
     l2_sp: float = 0.0
     loss: str = "mse"
     balance: str = "likelihood"
+    optimiser: str = "adamw"
+    accumulate: int = 1
+    precision: str = "auto"
+    compile: bool = False
 
 
 @dataclass
@@ -45,6 +56,9 @@ class State:
 
     Attributes:
         emulator, settings: what is trained, and how.
+        objective: what is minimised; None: as settings.loss and settings.balance say. ``loss`` is the one in use.
+        trainable: names of the parameters that the optimiser moves; None: all. The others stand still and have no gradient.
+        rank, world: which of how many processes this is; ``randomness`` holds the random numbers of all of them, as last gathered.
         epoch, step: finished epochs, and finished steps of the one that runs.
         bad_epochs: epochs since the best validation loss; ``plateau_epochs`` since the learning rate changed.
         best_loss, best_epoch: of the weights kept.
@@ -55,6 +69,11 @@ class State:
 
     emulator: Emulator
     settings: Settings
+    objective: Loss | None = None
+    trainable: Collection[str] | None = None
+    rank: int = 0
+    world: int = 1
+    randomness: list[dict[str, Tensor]] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
     steps_done: int = 0
@@ -72,20 +91,22 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.parameters = dict(self.emulator.named_parameters())
-        self.running = [value for name, value in moving(self.emulator).items() if name not in self.parameters]
-        self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        self.loss = self.objective or make_loss(self.settings.loss, self.settings.balance)
+        everything = dict(self.emulator.named_parameters())
+        for name, value in everything.items():
+            value.requires_grad_(self.trainable is None or name in self.trainable)
+        self.parameters = {name: value for name, value in everything.items() if value.requires_grad}
+        self.running = [value for name, value in moving(self.emulator).items() if name not in everything]
+        self.optimiser = make_optimiser(
+            self.settings.optimiser, self.parameters.values(), rate=self.settings.learning_rate, decay=self.settings.weight_decay
         )
         self.anchor = [value.detach().clone() for value in self.parameters.values()] if self.settings.l2_sp else []
         self.average = self._copy() if self.settings.ema else {}
         self.best = self._copy()
 
-    def batches(self, n: int) -> list[Tensor]:
+    def batches(self, order: Order) -> list[Tensor]:
         """This epoch's batches of positions, by (seed, epoch) alone; a last batch of one day joins the one before."""
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.epoch)
-        parts = list(torch.randperm(n, generator=generator).split(self.settings.batch_size))
-        return [*parts[:-2], torch.cat(parts[-2:])] if len(parts) > 1 and len(parts[-1]) == 1 else parts
+        return order.batches(seed=self.settings.seed, epoch=self.epoch, size=self.settings.batch_size)
 
     def set_learning_rate(self, steps_per_epoch: int) -> None:
         """Linear warm-up and cosine down to 1e-6 by the step, or the peak times the plateau's factor."""
@@ -114,11 +135,6 @@ class State:
         """Batch norm's running statistics, which a forward pass changes."""
         return [value.clone() for value in self.running]
 
-    def put_back(self, values: list[Tensor]) -> None:
-        """Undo what a forward pass did to them."""
-        for value, before in zip(self.running, values, strict=True):
-            value.copy_(before)
-
     def anchor_penalty(self) -> Tensor | float:
         """l2_sp / 2 * |w - w0|^2 (L2-SP, Li et al. 2018, https://proceedings.mlr.press/v80/li18a.html)."""
         if not self.anchor:
@@ -126,13 +142,19 @@ class State:
         apart = [(value - start).square().sum() for value, start in zip(self.parameters.values(), self.anchor, strict=True)]
         return 0.5 * self.settings.l2_sp * torch.stack(apart).sum()
 
-    def update_average(self) -> None:
-        """Exponential moving average of the weights, its decay ramped up over the first steps; buffers are copied."""
+    def moved(self, good: Tensor, running: list[Tensor]) -> None:
+        """After a step: where it was not ``good``, batch norm's running statistics go back to ``running``; else the average follows.
+
+        The average is an exponential moving one of the weights, its decay ramped up over the first steps; buffers are copied. On a GPU
+        the host does not learn whether the step was good: a bad one then counts in the schedule all the same.
+        """
+        keep_running(self.running, running, good)
         self.steps_done += 1
         decay = min(self.settings.ema, (1 + self.steps_done) / (_EMA_WARM_UP + self.steps_done))
+        share = (1 - decay) * good if good.is_cuda else (1 - decay) * float(good)
         for name, value in moving(self.emulator).items() if self.average else ():
             if name in self.parameters:
-                self.average[name].lerp_(value.detach(), 1 - decay)
+                self.average[name].lerp_(value.detach(), share)
             else:
                 self.average[name].copy_(value)
 
@@ -164,16 +186,17 @@ class State:
 
     def checkpoint(self) -> Checkpoint:
         """The state as tensors and JSON."""
+        from downscale.training.checkpoint import Checkpoint
+
         tensors = {f"model.{name}": value for name, value in moving(self.emulator).items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= {f"anchor.{i}": value for i, value in enumerate(self.anchor)}
         for name, parameter in self.parameters.items():
             tensors |= {f"optimiser.{name}.{key}": value for key, value in self.optimiser.state.get(parameter, {}).items()}
-        tensors["rng.cpu"] = torch.get_rng_state()
-        if self.emulator.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.emulator.device)
-        facts = {name: getattr(self, name) for name in _COUNTERS} | {"settings": asdict(self.settings)}
+        for rank, states in enumerate(self.randomness if self.world > 1 else [self.random_numbers()]):
+            tensors |= {f"rng{rank or ''}.{device}": value for device, value in states.items()}
+        facts = {name: getattr(self, name) for name in _COUNTERS} | {"settings": asdict(self.settings), "world": self.world}
         return Checkpoint(tensors, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -192,10 +215,27 @@ class State:
         for name, parameter in self.parameters.items():
             keys = {key.removeprefix(f"{name}."): value for key, value in parts.get("optimiser", {}).items() if key.startswith(f"{name}.")}
             if keys:
-                self.optimiser.state[parameter] = {key: value.to(device) if key != "step" else value for key, value in keys.items()}
-        torch.set_rng_state(parts["rng"]["cpu"])
-        if device.type == "cuda" and "cuda" in parts["rng"]:
-            torch.cuda.set_rng_state(parts["rng"]["cuda"], device)
+                put_moments(self.optimiser, parameter, keys)
+        if checkpoint.facts.get("world", 1) != self.world:
+            log.warning(
+                "the training began with %d process(es) and goes on with %d: results are the same up to rounding and random numbers",
+                checkpoint.facts.get("world", 1), self.world,
+            )  # fmt: skip
+        self._put_random_numbers(parts.get(f"rng{self.rank or ''}", {}))
+
+    def random_numbers(self) -> dict[str, Tensor]:
+        """The states of the generators that this process draws from, by device."""
+        states = {"cpu": torch.get_rng_state()}
+        return states | ({"cuda": torch.cuda.get_rng_state(self.emulator.device)} if self.emulator.device.type == "cuda" else {})
+
+    def _put_random_numbers(self, states: dict[str, Tensor]) -> None:
+        """Draw on where a process of this number stopped; where there was none, from a place of its own."""
+        if "cpu" not in states:
+            torch.manual_seed(hash((self.settings.seed, self.steps_done, self.rank)))
+            return
+        torch.set_rng_state(states["cpu"])
+        if self.emulator.device.type == "cuda" and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.emulator.device)
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in moving(self.emulator).items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from torch import Tensor
 from downscale.errors import DownscaleError, InputDataError
 from downscale.models.emulator import Emulator
 from downscale.models.inputs import Inputs
-from downscale.training.samples import Samples
+
+if TYPE_CHECKING:
+    from downscale.training.feed import TrainingDays
 
 log = logging.getLogger(__name__)
 BAD_STEPS = 3
@@ -24,6 +26,11 @@ _IMPLAUSIBLE = 1e4
 """Standard deviations from the training mean beyond which a number in the data, not the training, is at fault."""
 _FLAT = 1e-6
 _BATCH = 256
+
+
+def finite(loss: float, norm: float) -> bool:
+    """Whether a step counts; a step for which this is false has changed nothing."""
+    return math.isfinite(loss) and math.isfinite(norm)
 
 
 def bad_step(epoch: int, in_a_row: int, days: Sequence[str], loss: float, norm: float) -> None:
@@ -65,7 +72,7 @@ def absurd_days(emulator: Emulator, inputs: Inputs, truth: Tensor, labels: Seque
     """Labels of the days of a batch whose scaled numbers are not finite or beyond 10,000 standard deviations."""
     with torch.no_grad():
         maps, aux = emulator.inputs(inputs) if emulator.inputs is not None else (inputs.predictors, inputs.scalars)
-        scaled = emulator.target(truth).nan_to_num(0.0)
+        scaled = emulator.to_loss_space(truth, inputs).nan_to_num(0.0)
     absurd = ~(maps.abs() <= _IMPLAUSIBLE).flatten(1).all(1) | ~(aux.abs() <= _IMPLAUSIBLE).all(1)
     absurd |= ~(scaled.abs() <= _IMPLAUSIBLE).flatten(1).all(1) | torch.isinf(truth).flatten(1).any(1)
     return [label for label, bad in zip(labels, absurd.tolist(), strict=True) if bad]
@@ -92,29 +99,30 @@ def verdict(history: Sequence[Mapping[str, Any]], best_epoch: int, balance: str)
     return []
 
 
-def constant_targets(emulator: Emulator, samples: Samples) -> list[str]:
+def constant_targets(emulator: Emulator, days: TrainingDays) -> list[str]:
     """Names of the targets that the emulator estimates the same on all given days although the truth changes."""
-    low, high = _extremes(emulator, samples)
-    truth = samples.target
+    emulator.eval()
+    fields, truths = _Extremes(), _Extremes()
+    with torch.inference_mode():
+        for inputs, truth in days.blocks(_BATCH, emulator.device):
+            fields.add(emulator(inputs))
+            truths.add(truth)
     names = []
     for i, name in enumerate(emulator.spec["targets"]):
-        field = truth[:, i]
-        changes = bool((field.nan_to_num(nan=-math.inf).amax(0) > field.nan_to_num(nan=math.inf).amin(0)).any())
-        spread, size = (high[i] - low[i]).nan_to_num(0.0), high[i].abs().nan_to_num(0.0)
-        if changes and not bool((spread > _FLAT * size).any()):
+        spread, size = (fields.high[i] - fields.low[i]).nan_to_num(0.0), fields.high[i].abs().nan_to_num(0.0)
+        if bool((truths.high[i] > truths.low[i]).any()) and not bool((spread > _FLAT * size).any()):
             names.append(name)
     return names
 
 
-def _extremes(emulator: Emulator, samples: Samples) -> tuple[Tensor, Tensor]:
-    """Lowest and highest estimate of each cell (target, Y, X); NaN where there is none."""
-    emulator.eval()
-    low = high = None
-    with torch.inference_mode():
-        for start in range(0, len(samples), _BATCH):
-            fields = emulator(samples.inputs[start : start + _BATCH].to(emulator.device)).cpu()
-            lowest, highest = fields.amin(0), fields.amax(0)
-            low = lowest if low is None else torch.minimum(low, lowest)
-            high = highest if high is None else torch.maximum(high, highest)
-    assert low is not None and high is not None
-    return low, high
+class _Extremes:
+    """Lowest and highest value of each cell (target, Y, X) over days; a cell without any is inf and -inf."""
+
+    low: Tensor
+    high: Tensor
+
+    def add(self, fields: Tensor) -> None:
+        low, high = fields.nan_to_num(nan=math.inf).amin(0), fields.nan_to_num(nan=-math.inf).amax(0)
+        first = not hasattr(self, "low")
+        self.low = low if first else torch.minimum(self.low, low)
+        self.high = high if first else torch.maximum(self.high, high)
