@@ -103,8 +103,8 @@ def test_killed_and_started_again_the_store_is_the_same(experiment, number):
     code = (
         "import time, downscale.pairs.write as w, downscale.pairs.store as s\n"
         "s._SHARD_BYTES = s._CHUNK_BYTES = 2**18\n"
-        "slow = w.write_shard\n"
-        "w.write_shard = lambda *a: (slow(*a), print('block', flush=True), time.sleep(0.3))[0]\n"
+        "slow = w.store_shard\n"
+        "w.store_shard = lambda *a: (slow(*a), print('block', flush=True), time.sleep(0.3))[0]\n"
         "from downscale.cli.app import app; app()"
     )
     process = subprocess.Popen(
@@ -249,8 +249,8 @@ def test_a_foreign_folder_in_the_way(experiment):
 def test_two_prepares_at_once(experiment):
     config = experiment()
     code = (
-        "import time, downscale.pairs.write as w\nf = w.write_shard\n"
-        "w.write_shard = lambda *a: (print('block', flush=True), time.sleep(5), f(*a))[-1]\n"
+        "import time, downscale.pairs.write as w\nf = w.store_shard\n"
+        "w.store_shard = lambda *a: (print('block', flush=True), time.sleep(5), f(*a))[-1]\n"
         "from downscale.cli.app import app; app()"
     )
     process = subprocess.Popen(

@@ -67,8 +67,18 @@ def windows(n_days: int, shard: int) -> list[slice]:
     return [slice(start, min(start + shard, n_days)) for start in range(0, n_days, shard)]
 
 
-def write_shard(shelf: Shelf, inputs: Inputs, group: GroupInputs, number: int, plan: ReadPlan) -> int:
-    """Read, write and record one shard of all arrays of a group.
+@dataclass(frozen=True)
+class ReadShard:
+    """A shard in memory: its number, its days, its arrays by name, and what reading counted."""
+
+    number: int
+    days: int
+    arrays: dict[str, np.ndarray]
+    counts: Counts
+
+
+def read_shard(shelf: Shelf, inputs: Inputs, group: GroupInputs, number: int, plan: ReadPlan) -> ReadShard:
+    """Read one shard of all arrays of a group.
 
     Args:
         shelf: where the group's arrays are.
@@ -76,23 +86,30 @@ def write_shard(shelf: Shelf, inputs: Inputs, group: GroupInputs, number: int, p
         number: of the shard.
         plan: how to read.
 
-    Returns:
-        the number of days.
-
     Raises:
         InputDataError: the input is rejected.
-        OSError: writing failed; no record is made.
     """
     window = windows(len(group.days), shelf.shard_days)[number]
     series = _every_series(group)
     before = {key: one.counts for key, one in series.items()}
     for (_, name), one in series.items():
         one.shared_notes, one.keep_open, one.keep_block = [], plan.keep_open, name in {target.name for target in inputs.targets}
-    for name, values in _fields(inputs, group, window, plan.days(group)).items():
-        shelf.file(name, number).unlink(missing_ok=True)
-        shelf.arrays[name][window] = values
-    _record(shelf, number, _counted(series, before))
-    return window.stop - window.start
+    arrays = _fields(inputs, group, window, plan.days(group))
+    return ReadShard(number, window.stop - window.start, arrays, _counted(series, before))
+
+
+def store_shard(shelf: Shelf, shard: ReadShard) -> int:
+    """Write and record a shard; its number of days.
+
+    Raises:
+        OSError: writing failed; no record is made.
+    """
+    start = shard.number * shelf.shard_days
+    for name, values in shard.arrays.items():
+        shelf.file(name, shard.number).unlink(missing_ok=True)
+        shelf.arrays[name][start : start + shard.days] = values
+    _record(shelf, shard.number, shard.counts)
+    return shard.days
 
 
 def _every_series(group: GroupInputs) -> dict[tuple[str, str], Series]:

@@ -103,11 +103,12 @@ def _named(inputs: Inputs, name: str) -> GroupInputs:
 
 
 def _group_bytes(inputs: Inputs, group: GroupInputs, plan: ReadPlan, caches: list[int]) -> int:
-    """The shard's arrays and one of them encoded; the block in work with its product, and the blocks that are kept."""
+    """Two shards, the one that is read and the one that is written, and an array encoded; the block in work with its product, and the
+    blocks that are kept."""
     shard = min(shard_layout(inputs, group)[1], len(group.days))
     sizes = array_bytes(inputs, group)
     surface = sizes["predictors"] // len(inputs.channels) * len(inputs.targets)
-    held = shard * (day_bytes(inputs, group) + _kinds(group) * surface + max(sizes.values()))
+    held = shard * (2 * (day_bytes(inputs, group) + _kinds(group) * surface) + max(sizes.values()))
     waiting = len(inputs.targets) + sum(map(held_blocks, group.sources))
     blocks = min(plan.days(group), shard) * _plane_bytes(group) * (4 + waiting)
     return held + blocks + (sum(caches) if plan.keep_open else max(caches, default=0))

@@ -24,7 +24,7 @@ from downscale.config.schema import ExperimentConfig
 from downscale.errors import DownscaleError, EnvironmentMissingError, InputDataError
 from downscale.hpc.room import full_disk
 from downscale.pairs.inputs import GroupInputs, Inputs, open_inputs
-from downscale.pairs.tasks import WORK, Shelf, write_shard
+from downscale.pairs.tasks import WORK, Shelf, read_shard, store_shard
 from downscale.pairs.tasks_memory import ReadPlan
 
 KEPT = "what is done is kept: free some space and run the same command again"
@@ -117,7 +117,8 @@ def _do(folder: Path, token: str, group: str, number: int, heard: list[tuple[int
         if node.attrs.get("recipe") != desk.groups[group].recipe:
             return 0
         desk.shelves[group] = Shelf.of(folder, group, node)
-    return write_shard(desk.shelves[group], desk.inputs, desk.groups[group], number, desk.plan)
+    shelf = desk.shelves[group]
+    return store_shard(shelf, read_shard(shelf, desk.inputs, desk.groups[group], number, desk.plan))
 
 
 def _job(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from downscale.hpc.signals import StopFlag
 from downscale.pairs import store as pair_store
 from downscale.pairs.inputs import GroupInputs, Inputs
 from downscale.pairs.missing import judge
-from downscale.pairs.tasks import Shelf, clear_records, counted_notes, remove_torn_files, unfinished, write_shard
+from downscale.pairs.tasks import ReadShard, Shelf, clear_records, counted_notes, read_shard, remove_torn_files, store_shard, unfinished
 from downscale.pairs.tasks_memory import ReadPlan, input_bytes, plan_reading, shard_layout
 from downscale.pairs.tasks_remote import call_off, error_of, run_shard, write_job
 from downscale.variables import lookup
@@ -30,8 +31,10 @@ from downscale.variables import lookup
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
 Reports = Iterator[dict[str, Any]]
+Read = Callable[[str, int], ReadShard]
+Write = Callable[[str, ReadShard], dict[str, Any]]
 Do = Callable[[str, int], dict[str, Any]]
-"""One shard in this process: group and number to a report."""
+"""One shard in this process: group and number to a report; Read and Write are its halves."""
 _WORTH_BYTES = 4_000_000_000
 """Decoded bytes of input from which starting processes pays by itself."""
 
@@ -117,10 +120,16 @@ def write_groups(
         _finish_group(shelves[name], by_name[name], inputs)
     with StopFlag() as stop, ExitStack() as stack:
 
-        def do(name: str, number: int) -> dict[str, Any]:
-            return {"group": name, "days": write_shard(shelves[name], inputs, by_name[name], number, crew.plan)}
+        def read(name: str, number: int) -> ReadShard:
+            return read_shard(shelves[name], inputs, by_name[name], number, crew.plan)
 
-        reports = _alone(do, tasks, stop) if crew.alone or not tasks else _together(stack, folder, token, tasks, crew, stop, do)
+        def write(name: str, shard: ReadShard) -> dict[str, Any]:
+            return {"group": name, "days": store_shard(shelves[name], shard)}
+
+        def do(name: str, number: int) -> dict[str, Any]:
+            return write(name, read(name, number))
+
+        reports = _alone(read, write, tasks, stop) if crew.alone or not tasks else _together(stack, folder, token, tasks, crew, stop, do)
         days = {name: _days_left(shelves[name], by_name[name], numbers) for name, numbers in left.items()}
         _follow(reports, days, progress, lambda name: _finish_group(shelves[name], by_name[name], inputs))
         if any(days.values()):
@@ -152,11 +161,19 @@ def _follow(reports: Reports, days: dict[str, int], progress: ProgressCallback |
         log.info("%d worker(s), at most %.2f GB each", len(memory), max(memory.values()) / 1e9)
 
 
-def _alone(do: Do, tasks: Sequence[tuple[str, int]], stop: StopFlag) -> Reports:
-    for name, number in tasks:
-        if stop.set:
-            return
-        yield do(name, number)
+def _alone(read: Read, write: Write, tasks: Sequence[tuple[str, int]], stop: StopFlag) -> Reports:
+    """One shard after the other; each is written while the next is read."""
+    with ThreadPoolExecutor(1) as writer:
+        writing: Future[dict[str, Any]] | None = None
+        for name, number in tasks:
+            if stop.set:
+                break
+            shard = read(name, number)
+            if writing is not None:
+                yield writing.result()
+            writing = writer.submit(write, name, shard)
+        if writing is not None:
+            yield writing.result()
 
 
 def _together(

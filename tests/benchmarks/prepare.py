@@ -44,7 +44,7 @@ for path in sys.argv[1:]:
             field[start : start + 32]
 """
 COMMAND = [sys.executable, "-c", "from downscale.cli.app import main; main()"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}, "OMP_NUM_THREADS": "1"}
 
 
 def renamed(path: Path, name: str) -> Path:
