@@ -261,6 +261,21 @@ def test_a_wind_that_nobody_needs_and_that_cannot_be_turned_is_left_out(tmp_path
     assert "uas" not in source.series and any("uas is left out" in note for note in source.notes)
 
 
+def test_files_are_upscaled_with_the_edges_of_the_training(tmp_path):
+    from downscale.apply.feed import Needs, open_feed
+    from downscale.training.reading import Holes
+    from downscale.variables import Channel
+
+    world = windy(tmp_path, regional(), changes=[("upscale: {to: GCM}", "upscale: {to: GCM, edges: parallels}")])
+    store, channel = world.store(), [Channel("tas")]
+    maps = store.groups["RCM"].predictors("perfect", slice(None))[:, :1]
+    unlike = {}
+    for edges in ("parallels", "great_circle"):
+        feed = open_feed([tmp_path / "rcm"], Needs(channel, channel, [], store.coarse, 1, 0.5, edges), forcings=None, assume_units={})
+        unlike[edges] = np.abs(feed.block(0, 24, Holes())[0].maps - maps).max()
+    assert unlike["parallels"] < 1e-4 < unlike["great_circle"]
+
+
 @pytest.mark.parametrize("cells", [1, 5])
 def test_a_run_is_fed_as_it_was_trained(tmp_path, cells):
     """Files of the RCM given to `apply --run`: winds turned and maps smoothed as in prepare."""

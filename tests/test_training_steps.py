@@ -169,7 +169,7 @@ def test_losses_that_wait_are_counted_later_and_alike(world, monkeypatch):  # no
 
 def test_the_precision_follows_the_device(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert precision.choose("auto", cpu) == precision.Precision(torch.float32, channels_last=False)
+    assert precision.choose("auto", cpu) == precision.Precision(torch.float32, channels_last=True)
     assert precision.choose("bf16", cpu).dtype == torch.bfloat16
     monkeypatch.setattr(precision, "_has_bf16", lambda device: True)
     assert str(precision.choose("auto", cuda)) == "bfloat16, channels last"

@@ -12,8 +12,9 @@ import numpy as np
 
 from downscale.cf.open import Source, open_files
 from downscale.errors import ConfigError, InputDataError
-from downscale.grid.conservative import conservative_weights
+from downscale.grid.cells import Edges
 from downscale.grid.domain import require_covered
+from downscale.grid.engines import make_weights
 from downscale.grid.grid import Grid, take_notes
 from downscale.pairs.coarse import CoarseReader, gcm_reader, upscaling_reader
 from downscale.pairs.scalars import Forcings
@@ -96,6 +97,7 @@ class Needs:
     coarse: Grid
     smooth: int
     min_valid_fraction: float
+    edges: Edges = "great_circle"
 
 
 def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, assume_units: dict[str, str]) -> FileFeed:
@@ -131,13 +133,13 @@ def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, ass
     if _mean_area(grid) < 0.5 * _mean_area(needs.coarse):
         reader = _upscale(source, grid, needs)
     else:
-        reader = gcm_reader(source, needs.coarse, smooth=needs.smooth)
+        reader = gcm_reader(source, needs.coarse, smooth=needs.smooth, edges=needs.edges)
     table = Forcings(forcings, list(needs.forcing_columns))
     return FileFeed(source, reader, needs.channels, needs.targets, needs.coarse.shape, table)
 
 
 def _upscale(source: Source, grid: Grid, needs: Needs) -> CoarseReader:
-    weights = conservative_weights(grid, needs.coarse)
+    weights = make_weights(grid, needs.coarse, edges=needs.edges)
     require_covered(weights.coverage, f"the training grid ({needs.coarse.summary}) by the input ({grid.summary})")
     source.notes.append(f"input: grid {grid.shape} is finer than the training grid {needs.coarse.shape}: upscaled conservatively (RCMu)")
     log.info("%s", source.notes[-1])

@@ -127,7 +127,13 @@ def apply_files(
     """
     run = load_run(run_path, device=device)
     needs = Needs(
-        run.channels, [Channel(name) for name in run.targets], run.forcing_columns, run.coarse, run.smooth, run.min_valid_fraction
+        run.channels,
+        [Channel(name) for name in run.targets],
+        run.forcing_columns,
+        run.coarse,
+        run.smooth,
+        run.min_valid_fraction,
+        run.edges,
     )
     feed = open_feed(inputs, needs, forcings=forcings, assume_units=assume_units or {})
     facts = {

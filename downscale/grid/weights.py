@@ -63,10 +63,11 @@ class Weights:
         whole, scale, last_missing = np.empty(0), np.empty(0), np.empty(0, bool)
         for index, field in enumerate(stack):
             np.copyto(values, field)
-            if not np.isnan(values.sum()):  # most fields have no gap, and this sees it in one pass, without threads
+            sums = self.matrix @ values
+            if not np.isnan(sums.sum()):  # a gap shows in every cell that it touches
                 if not len(whole):
                     whole = self._scale(np.zeros(len(values), bool), min_valid_fraction, norm)
-                result[index] = (self.matrix @ values) * whole
+                result[index] = sums * whole
                 continue
             missing = np.isnan(values)
             if not np.array_equal(missing, last_missing):

@@ -77,6 +77,7 @@ def run_card(
         "split": {name: list(getattr(cfg.split, name)) for name in ("train", "validation", "test")},
         "smooth": cfg.upscale.smooth,
         "min_valid_fraction": cfg.upscale.min_valid_fraction,
+        "edges": cfg.upscale.edges,
         "downscale_version": __version__,
     }
 

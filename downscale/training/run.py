@@ -19,6 +19,7 @@ from torch import Tensor
 
 from downscale.config.load import differences
 from downscale.errors import EnvironmentMissingError, InputDataError
+from downscale.grid.cells import Edges
 from downscale.grid.grid import Grid, same_grid
 from downscale.models.emulator import Emulator
 from downscale.models.registry import build
@@ -83,6 +84,12 @@ class Run:
     def min_valid_fraction(self) -> float:
         """Valid share below which an upscaled coarse cell is missing."""
         return float(self.card["min_valid_fraction"])
+
+    @property
+    def edges(self) -> Edges:
+        """What the edges of cells were taken for when training fields were upscaled."""
+        found: Edges = self.card["edges"]
+        return found
 
     @property
     def model_id(self) -> str:
