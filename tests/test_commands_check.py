@@ -9,6 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 from conftest import run_cli
+from faults import fault
 
 from downscale.cli.check import span
 from downscale.pairs.sample import sample_positions
@@ -142,6 +143,13 @@ def test_too_little_space_and_a_folder_that_cannot_be_written_are_warnings(exper
     assert len(found["warnings"]) == 3 and "warning" in found["result"]
     for words in ("10 kB free", "cannot be written here", "of memory"):
         assert any(words in line for line in found["warnings"])
+
+
+@fault("S15", "`check` warns of what `train` would not be able to do on this machine")
+def test_a_precision_that_the_machine_has_not_is_a_warning(experiment, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    found = summary(experiment(), "--set", "train.compile=true")
+    assert len(found["warnings"]) == 1 and "C++ compiler" in found["warnings"][0] and "train.compile" in found["warnings"][0]
 
 
 def test_what_stands_in_the_workspace_is_told(experiment, tmp_path):

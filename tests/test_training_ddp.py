@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ddp_world import Crew  # noqa: E402
+from faults import fault  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from downscale.errors import ConfigError  # noqa: E402
@@ -124,6 +125,8 @@ def test_batch_norm_and_parts_work_with_a_small_last_batch(tmp_path):
     assert (run_of(tmp_path) / "DONE").exists()
 
 
+@fault("S05", "the training goes on with the same batches, whatever the number")
+@fault("S06", "a signal to one process: all finish the step, save and exit 75")
 def test_a_signal_to_one_stops_all_and_another_number_goes_on(alone, tmp_path):
     crew = Crew(tmp_path, 2, how="slow")
     crew.after(6)  # into the second epoch
@@ -138,6 +141,7 @@ def test_a_signal_to_one_stops_all_and_another_number_goes_on(alone, tmp_path):
         assert two == pytest.approx(one, rel=1e-4)
 
 
+@fault("S06", "an error or a SIGKILL in one process: the others end soon and with an error; the run can go on")
 @pytest.mark.parametrize("how", ["fail", "kill"])
 def test_the_end_of_one_is_the_end_of_all(tmp_path, how):
     """An error or a SIGKILL in one process: the other ends soon and with an error, and the run can go on."""

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from faults import fault  # noqa: E402
 from training_world import days_of, make_group, make_store  # noqa: E402
 
 from downscale.errors import ConfigError, DownscaleError, InputDataError, Stopped  # noqa: E402
@@ -158,6 +159,26 @@ def test_ridge_chooses_alpha_by_target_on_validation_days(n, cells):
     assert alpha_of["pr"] == 1e5
 
 
+@pytest.mark.parametrize(("n", "cells"), [(40, 3), (12, 30)], ids=["covariance", "days"])
+def test_ridge_is_fitted_again_to_all_days_as_chosen(n, cells):
+    """The choice is that of the held-out days, the weights are those of one candidate fitted to all days."""
+    _, inputs, y = ridge_days(n, cells)
+    _, held_inputs, held_y = ridge_days(25, cells, seed=1)
+    days = blocks(inputs, y), blocks(held_inputs, held_y)
+
+    def both():
+        yield from days[0]()
+        yield from days[1]()
+
+    ridge, one = (Ridge(1, ["season_cos", "season_sin"], (1, cells), 2, (1, 2)) for _ in range(2))
+    chosen = fit_ridge(ridge, *days, refit=both, **names([1e-3, 1.0, 1e5]))
+    assert chosen == fit_ridge(one, *days, **names([1e-3, 1.0, 1e5]))
+    assert not torch.allclose(ridge.weight, one.weight, rtol=1e-3)
+    assert len({facts["alpha"] for facts in chosen.values()}) == 1
+    fit_ridge(one, both, both, **names([chosen["tas"]["alpha"]]))
+    assert torch.allclose(ridge.weight, one.weight) and torch.allclose(ridge.intercept, one.intercept)
+
+
 def test_ridge_takes_the_own_field_where_the_others_only_add_noise():
     from downscale.models.inputs import Inputs
 
@@ -245,9 +266,15 @@ def test_networks_learn_a_linear_truth(world, name, share):
     assert min(row["rmse_tas"] for row in rows) < rows[0]["rmse_tas"]
 
 
-@pytest.mark.parametrize(("schedule", "name"), [("cosine", "resunet"), ("plateau", "unet_doury")])
-def test_resume_at_any_step_is_bitwise_exact(world, tmp_path, schedule, name):
-    settings = Settings(epochs=3, batch_size=32, learning_rate=3e-3, ema=0.9, schedule=schedule, l2_sp=1e-4)
+@fault(
+    "S04",
+    "optimiser, learning rate, random numbers, position, patience, average and best go on: the same bits on a CPU",
+)
+@pytest.mark.parametrize(
+    ("schedule", "name", "refit"), [("cosine", "resunet", False), ("plateau", "unet_doury", False), ("cosine", "resunet", True)]
+)
+def test_resume_at_any_step_is_bitwise_exact(world, tmp_path, schedule, name, refit):
+    settings = Settings(epochs=3, batch_size=32, learning_rate=3e-3, ema=0.9, schedule=schedule, l2_sp=1e-4, refit=refit)
     model = {"name": name, "dropout": 0.2}
     rows, resumed_rows = [], []
     whole = run(world, new_state(world, settings, **model), rows=rows)
@@ -289,6 +316,29 @@ def test_early_stopping_restores_the_best_weights(world, monkeypatch):
     assert (state.epoch, state.best_epoch, state.best_loss) == (3, 1, 3.0)
     assert equal(weights(state), seen[3.0])
     assert not equal(weights(state), seen[4.5])
+
+
+def test_refit_keeps_the_last_weights_and_never_stops_early(world, monkeypatch):
+    losses = iter([5.0, 3.0, 4.0, 4.5, 9.0])
+    seen = {}
+
+    def scripted(emulator, days, loss, ranks):
+        value = next(losses)
+        seen[value] = {name: tensor.clone() for name, tensor in emulator.state_dict().items()}
+        return {"validation_loss": value, "rmse_tas": value, "rmse_pr": value}
+
+    monkeypatch.setattr("downscale.training.loop.evaluate", scripted)
+    state = run(world, new_state(world, Settings(epochs=4, patience=1, batch_size=64, ema=0.9, refit=True)))
+    assert (state.epoch, state.best_epoch, state.best_loss) == (4, 4, 3.0)
+    assert equal(weights(state), seen[9.0])
+
+
+def test_refit_never_keeps_weights_without_a_finite_loss():
+    state = State(build(spec_of(make_store())), Settings(refit=True))
+    for epoch, loss in enumerate((5.0, 6.0, math.nan, math.inf)):
+        state.epoch = epoch
+        state.judge(loss)
+    assert state.best_epoch == 1
 
 
 def test_the_start_counts_as_a_candidate(world):
@@ -463,6 +513,7 @@ def test_validation_needs_no_gradient(world):
 # --- checkpoints -------------------------------------------------------------------------------------------------------------
 
 
+@fault("S03", "two checkpoints are kept; a damaged one is known by its hash, told, and the one before it is taken")
 def test_two_checkpoints_are_kept_and_a_damaged_one_falls_back(tmp_path):
     folder = CheckpointFolder(tmp_path)
     assert folder.load() is None
@@ -482,6 +533,7 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_falls_back(tmp_path):
     assert folder.load() is None
 
 
+@fault("S03", "a kill between the two files of a checkpoint leaves the one before")
 def test_a_kill_between_tensors_and_json_falls_back(tmp_path, monkeypatch):
     folder = CheckpointFolder(tmp_path)
     for k in range(2):

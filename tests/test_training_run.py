@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from faults import fault  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from training_world import make_config, make_store  # noqa: E402
 
@@ -130,6 +131,23 @@ def test_the_network_is_not_worse_than_its_backbone_on_validation_days(trained):
 # --- running again -----------------------------------------------------------------------------------------------------------
 
 
+def test_refit_learns_from_validation_days_too_and_says_so(tmp_path, monkeypatch):
+    """168 days of six years and the 28 of the seventh: statistics, ridge and network are of all 196; the last epoch is kept."""
+    store = make_store()
+    for group in store.groups.values():
+        group.splits["train"] = np.union1d(group.splits["train"], group.splits["validation"])
+    monkeypatch.setattr(modes.PairStore, "open", classmethod(lambda cls, *arguments: store))
+    cfg = make_config(tmp_path, train={"patience": 1})
+    cfg = cfg.model_copy(update={"split": cfg.split.model_copy(update={"refit": True})})
+    summary = modes.train_run(cfg, device="cpu")
+    assert (summary["training days"], summary["epoch kept"], summary["epochs"]) == (196, 3, 3)
+    run, ridge = (load_run(tmp_path / "runs" / name, device="cpu") for name in (PRETRAINED, "ridge-RCM_A-perfect"))
+    assert run.card["recipe"]["settings"]["refit"] is True and ridge.card["recipe"]["refit"] is True
+    assert run.normaliser["training_days"] == 196
+    card = (run.path / "MODEL.md").read_text()
+    assert "training and validation days together" in card and "no day chose it" in card and "validation RMSE" not in card
+
+
 def test_a_complete_run_is_left_alone(workspace, store):
     weights = workspace / "runs" / PRETRAINED / "model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -171,6 +189,7 @@ def terminated(epoch, epochs, note):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+@fault("S04", "SIGTERM: exit 75, everything saved; the same command goes on")
 @pytest.mark.parametrize(
     ("end", "error", "seconds"), [(terminated, Stopped, 1e9), (killed, RuntimeError, 1e9), (killed, RuntimeError, 0.0)]
 )
@@ -266,6 +285,7 @@ def test_finetuning_on_other_channels_is_refused(workspace, store):
 # --- what is refused at load ------------------------------------------------------------------------------------------------------
 
 
+@fault("X04", "exit 5 with the version that it needs")
 def test_a_newer_run_is_refused(workspace):
     run = workspace / "runs" / PRETRAINED
     edit_card(run, schema_version=99, downscale_version="9.9")
@@ -284,6 +304,7 @@ class Trap:
         return (os.mkdir, (self.path,))
 
 
+@fault("X01", "exit 4; the file is never opened as a pickle")
 def test_a_pickle_in_place_of_the_weights_is_not_opened(workspace, tmp_path):
     run = workspace / "runs" / PRETRAINED
     (run / "model.safetensors").write_bytes(pickle.dumps(Trap(str(tmp_path / "sprung"))))
@@ -292,6 +313,7 @@ def test_a_pickle_in_place_of_the_weights_is_not_opened(workspace, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+@fault("X02", "exit 4 with the first tensor that does not fit")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -326,6 +348,7 @@ def test_a_damaged_or_foreign_folder_is_refused(workspace, tmp_path):
         find_run(workspace, "nobody")
 
 
+@fault("X03", "exit 4 with a line for each difference")
 def test_inputs_of_other_channels_levels_units_or_grids_are_refused(trained, store):
     run = load_run(trained / "runs" / PRETRAINED, device="cpu")
     run.check_inputs(["tas", "zg500"], store.coarse, store.scalars, units={"tas": "K", "zg500": "m"})
@@ -338,6 +361,7 @@ def test_inputs_of_other_channels_levels_units_or_grids_are_refused(trained, sto
         run.check_inputs(["zg500", "tas"])
 
 
+@fault("S15", "`--device cuda` without a GPU: exit 5; `auto` takes the CPU and says so")
 def test_cuda_without_a_gpu_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")

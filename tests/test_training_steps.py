@@ -17,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ddp_world import Crew  # noqa: E402
+from faults import fault  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from test_training_fit import Flag, new_state, run, weights, world  # noqa: E402, F401
 from training_world import make_config, make_store  # noqa: E402
@@ -167,6 +168,7 @@ def test_losses_that_wait_are_counted_later_and_alike(world, monkeypatch):  # no
 # --- precision -----------------------------------------------------------------------------------------------------------------------
 
 
+@fault("S15", "`train.precision: bf16` on a GPU without it: exit 5")
 def test_the_precision_follows_the_device(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert precision.choose("auto", cpu) == precision.Precision(torch.float32, channels_last=True)
@@ -195,6 +197,21 @@ def test_bf16_is_for_the_network_alone(world):  # noqa: F811
     assert low.dtype == torch.float32
     assert 1e-6 < float((low - exact).detach().abs().max()) < 0.05 * float(exact.detach().abs().max())
     assert torch.equal(state.emulator.transformed(inputs), exact)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backbone", ["none", "ridge"])
+def test_the_losses_of_the_first_steps_are_those_of_the_cpu(world, backbone):  # noqa: F811
+    """Loss and norm of the gradient of two steps in float32, to 1e-4."""
+    found = {}
+    for name in ("cpu", "cuda"):
+        device, state = torch.device(name), new_state(world, Settings(precision="float32"), backbone=backbone)
+        state.emulator.to(device).train()
+        batch = next(iter(world[2]["train"].epoch([torch.arange(8)], device)))
+        with precision.computed(state.emulator, precision.choose("float32", device)):
+            found[name] = [loop._step(state, batch, 8, None, ALONE).tolist() for _ in range(2)]
+    for one, other in zip(found["cpu"], found["cuda"], strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
 
 
 def test_channels_last_and_compiling_change_no_value_and_no_name(world, monkeypatch):  # noqa: F811
@@ -240,6 +257,7 @@ def test_several_seeds_are_several_runs(tmp_path, monkeypatch):
 # --- the end of the job, and kills -----------------------------------------------------------------------------------------------------
 
 
+@fault("S07", "the end of the job is read from SLURM")
 def test_the_end_of_a_job_is_known_from_slurm(tmp_path, monkeypatch):
     for name in ("SLURM_JOB_END_TIME", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -257,6 +275,7 @@ def test_the_end_of_a_job_is_known_from_slurm(tmp_path, monkeypatch):
     assert job_end() == 1.9e9
 
 
+@fault("S07", "the training saves and exits 75 before it, by `train.margin_seconds` and the time of a step")
 def test_the_flag_rises_before_the_end_by_the_margin_and_a_step(monkeypatch):
     clock = {"now": 1000.0}
     monkeypatch.setattr("time.time", lambda: clock["now"])
@@ -272,6 +291,7 @@ def test_the_flag_rises_before_the_end_by_the_margin_and_a_step(monkeypatch):
     assert not StopFlag().set
 
 
+@fault("S04", "`kill -9` at a random step: the same command ends in the same weights, bit for bit")
 @pytest.mark.parametrize(
     ("train", "model"),
     [({"ema": 0.9, "schedule": "plateau"}, {"name": "unet_doury"}), ({"ema": 0.9, "accumulate": 3, "optimiser": "adam"}, {"dropout": 0.2})],

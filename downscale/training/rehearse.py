@@ -17,7 +17,7 @@ import torch
 from downscale.cf.calendar import iso
 from downscale.config.load import differences
 from downscale.config.schema import ExperimentConfig
-from downscale.errors import ConfigError, InputDataError, Problems
+from downscale.errors import ConfigError, EnvironmentMissingError, InputDataError, Problems
 from downscale.hpc.doctor import resident
 from downscale.models.emulator import Emulator
 from downscale.pairs.build import STORE_NAME
@@ -28,10 +28,11 @@ from downscale.pairs.split import SPLITS, assign, check_not_empty
 from downscale.pairs.store import PairStore, read_attributes
 from downscale.pairs.tasks_memory import day_bytes
 from downscale.pairs.trend import require_change
-from downscale.training.assemble import check_channels, model_spec, new_emulator
+from downscale.training.assemble import check_channels, model_spec, new_emulator, resolve_device
 from downscale.training.days import BUFFER_DAYS
 from downscale.training.kernel_ridge import check_days
 from downscale.training.loss_fields import training_loss
+from downscale.training.precision import choose
 from downscale.training.reading import Holes
 from downscale.training.samples import MEMORY_SHARE, free_memory, split_portions
 from downscale.training.state import Settings, State
@@ -212,7 +213,7 @@ def _sum_up(
               "one run": 4 * parameters * 2, "predictions of one run, before compression": applied * fine_bytes},
         seconds=seconds, steps=steps * cfg.train.epochs,
         notes=list(dict.fromkeys([*inputs.geometry.notes, *(note for source in sources for note in source.notes)])),
-        warnings=[*strange_pairs(samples, store.channels), *_standing(cfg, inputs)],
+        warnings=[*strange_pairs(samples, store.channels), *_standing(cfg, inputs), *_unable(cfg)],
     )  # fmt: skip
 
 
@@ -243,6 +244,15 @@ def _standing(cfg: ExperimentConfig, inputs: Inputs) -> list[str]:
         return [f"{path} is not a pair store: prepare will refuse to replace it"]
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return [f"{path} was made by another recipe, prepare will need --overwrite: {'; '.join(changed[:3])}{more}"] if changed else []
+
+
+def _unable(cfg: ExperimentConfig) -> list[str]:
+    """What the device that train would take on this machine cannot do (S15)."""
+    try:
+        choose(cfg.train.precision, resolve_device("auto"), compiled=cfg.train.compile)
+    except EnvironmentMissingError as error:
+        return [f"on this machine {error.message}: {error.hint}"]
+    return []
 
 
 def _plain(value: Any) -> Any:
