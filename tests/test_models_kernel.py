@@ -36,7 +36,9 @@ def fitted(truth, *, targets=("tas",), n=60, components=(8,), alphas=(0.1,), gam
     model = KernelRidge(1, SEASON, (2, 3), len(targets), (2, 2), **kernel_sizes(n, components, 8))
     candidates = {"components": components, "alphas": alphas, "gammas": gammas}
     learn = (learn[0], change(learn[1].clone()))
-    chosen = fit_kernel_ridge(model, lambda: iter([learn]), lambda: iter([judge]), candidates=candidates, targets=targets)
+    chosen = fit_kernel_ridge(
+        model, lambda: iter([learn]), lambda: iter([judge]), candidates=candidates, targets=targets, channels=["zg500"]
+    )
     return model, chosen, learn, judge
 
 
@@ -61,7 +63,7 @@ def test_the_kernel_by_hand():
 def test_it_is_the_closed_form_of_the_textbook():
     """f(x) = mean + k(x)' (K + alpha I)^-1 (y - mean), with numpy and all components."""
     model, chosen, (inputs, targets), (ahead, _) = fitted(bent)
-    assert chosen == {"tas": {"components": 8, "alpha": 0.1, "gamma": 0.5}}
+    assert chosen == {"tas": {"predictors": "all", "components": 8, "alpha": 0.1, "gamma": 0.5}}
     x, there = (np.concatenate([one.predictors.flatten(1), one.scalars], 1).astype(np.float64) for one in (inputs, ahead))
     y = targets.flatten(1).numpy().astype(np.float64)
     x, there = x - x.mean(0), there - x.mean(0)
@@ -101,6 +103,38 @@ def test_each_target_chooses_for_itself():
     assert chosen["tas"]["gamma"] == 0.01
     assert chosen["pr"]["gamma"] == 0.3
     assert chosen["tas"]["components"] == 8
+
+
+def of_two_channels(n, seed):
+    """tas follows its own field, pr both; the other field of tas is noise to it."""
+    random = torch.Generator().manual_seed(seed)
+    maps = torch.randn(n, 2, 2, 3, generator=random) * torch.tensor([1.0, 5.0])[:, None, None]
+    inputs = Inputs(maps, torch.zeros(n, 2), torch.full((n, 1, 2, 3), torch.nan))
+    return inputs, four(maps[:, 0, 0, 0].sin() + maps[:, 0, 1, 1], maps[:, 0, 0, 0] + maps[:, 1, 1, 1])
+
+
+def test_it_reads_the_own_field_where_the_others_only_add_noise_and_refits_as_chosen():
+    """As chosen from 50 days: all 8 + 8 components, then the own field's 8; fitted again to all 80 it is what one candidate gives there."""
+    learn, judge = of_two_channels(50, 0), of_two_channels(30, 1)
+    channels, numbers = ["tas", "zg500"], {"numbers": 2, "targets": ("tas", "pr"), "channels": ("tas", "zg500")}
+    sizes = kernel_sizes(80, (8,), 14, **numbers)
+    assert sizes == {"days": 80, "components": 8 + 8}
+
+    def fit(train, candidates, refit=None, days=80):
+        model = KernelRidge(2, SEASON, (2, 3), 2, (2, 2), **{**sizes, "days": days})
+        options = {"targets": ["tas", "pr"], "channels": channels, "candidates": {"components": [8], **candidates}}
+        return model, fit_kernel_ridge(model, train, lambda: iter([judge]), refit=refit, **options)
+
+    candidates = {"alphas": [0.01, 0.1], "gammas": [0.1, 0.3]}
+    both = lambda: iter([learn, judge])  # noqa: E731
+    _, chosen = fit(lambda: iter([learn]), candidates, days=50)
+    model, again = fit(lambda: iter([learn]), candidates, refit=both)
+    assert again == chosen
+    assert {name: facts["predictors"] for name, facts in chosen.items()} == {"tas": "own", "pr": "all"}
+    assert model.first.tolist() == [8, 0] and model.used.tolist() == [8, 8]
+    assert not model.axes[6:12, 8:].any() and model.axes[6:12, :8].any()
+    one, _ = fit(both, {"alphas": [chosen["tas"]["alpha"]], "gammas": [chosen["tas"]["gamma"]]})
+    assert torch.allclose(model(judge[0])[:, 0], one(judge[0])[:, 0], atol=1e-5)
 
 
 def test_missing_truth_counts_as_the_mean_and_the_sea_as_nothing():

@@ -10,7 +10,7 @@ from downscale.config.schema import SplitConfig
 from downscale.errors import ConfigError, InputDataError
 from downscale.pairs.normalise import compute_statistics, map_moments
 from downscale.pairs.scalars import Forcings
-from downscale.pairs.split import assign, check_not_empty, spans, split_spans
+from downscale.pairs.split import assign, check_not_empty, choosing, spans, split_spans
 
 
 def split(**changes) -> SplitConfig:
@@ -57,6 +57,25 @@ def test_gap_days_are_dropped_from_training_on_both_sides():
     assert 19901221 in train and 19901222 not in train
     assert 19920110 not in train and 19920111 in train
     assert len(parts["validation"]) == 365
+
+
+def test_refit_makes_validation_days_training_days_and_keeps_them_for_the_choice():
+    """1990 to 1992 train, 1991 among them chooses; only the test year has a gap before the training days, the choice one of its own."""
+    days = expected_days(19900101, 19931231, "noleap")
+    periods = {"train": [1990, 1992], "validation": [1991], "test": [1993], "gap_days": 10}
+    parts = assign(days, "noleap", split(**periods, refit=True))
+    assert np.array_equal(days[parts["train"]], days[days <= 19921221])
+    assert np.array_equal(days[parts["validation"]], days[days // 10000 == 1991])
+    apart = choosing(days, "noleap", parts["train"], parts["validation"], 10)
+    assert np.array_equal(apart, assign(days, "noleap", split(**periods))["train"])
+    bare = choosing(days, "noleap", parts["train"], parts["validation"], 0)
+    assert np.array_equal(bare, np.setdiff1d(parts["train"], parts["validation"]))
+
+
+def test_a_split_without_refit_says_nothing_of_it():
+    """Else the splits of runs from before the option would be others than today's."""
+    assert "refit" not in split().model_dump_json()
+    assert split(refit=True).model_dump()["refit"] is True
 
 
 def test_unusable_days_take_no_part():

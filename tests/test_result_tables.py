@@ -49,6 +49,7 @@ def test_choosing_leaves_the_test_winters_alone(monkeypatch):
     plain = load_config(cases.CONFIGS / "racmo_pr.yaml")
     split = load_config(cases.CONFIGS / "racmo_pr.yaml", cases.CHOOSING).split
     assert str(plain.split.test) != str(split.test)
+    assert plain.split.refit and not split.refit
     years = {part: {year for first, last in map(_ends, getattr(split, part)) for year in range(first, last + 1)} for part in
              ("train", "validation", "test")}  # fmt: skip
     assert set.union(*years.values()) == set(range(1983, 1998)) and sum(map(len, years.values())) == 15
@@ -82,3 +83,16 @@ def test_transfer_experiment_is_a_valid_config(tmp_path):
     cfg = load_config(path, [transfer.AUGMENT, *transfer._words(load_config(path))])
     assert len(cfg.sources) == 8 and cfg.train.augment.smoothing > 0
     assert [cfg.sources[f"GCM_{name}"].drives for name in "ABCD"] == [f"RCM_{name}" for name in "ABCD"]
+
+
+def test_world_checks_are_valid_configs(tmp_path, monkeypatch):
+    """Every run is an experiment of its own; the past ends where the change begins, and five years are five."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    checks = script("world_checks")
+    path = tmp_path / "config.yaml"
+    path.write_text(checks._config({"relaxation_cells": 2, "coarse_box_edges": [0.0, 8.0, 6.0, 14.0], "target_cells": [4, 16]}))
+    cfgs = {name: load_config(path, ["model.width=16", *words]) for name, words in checks.RUNS.items()}
+    assert [cfgs[f"net-{name}"].model.name for name in checks.NETWORKS] == list(checks.NETWORKS)
+    assert {cfgs[name].model.backbone for name in checks.PAST} == {"none", "ridge"}
+    assert all(max(_ends(span)[1] for span in cfgs[name].split.train) == 1998 for name in checks.PAST)
+    assert sum(last - first + 1 for first, last in map(_ends, cfgs["five-years-C"].split.train)) == 5

@@ -72,7 +72,10 @@ def edit_card(run, **changes):
 def test_the_run_folder_keeps_its_contract(trained):
     run = trained / "runs" / PRETRAINED
     names = {path.name for path in run.iterdir()}
-    wanted = "config.yaml MODEL.md model.safetensors model.json normaliser.json grids.nc state metrics.csv environment.json log.txt DONE"
+    wanted = (
+        "config.yaml MODEL.md model.safetensors model.json normaliser.json novelty.safetensors grids.nc state metrics.csv environment.json "
+        "log.txt DONE"
+    )
     assert names == set(wanted.split())
     assert [path.name for path in (run / "state").iterdir()] == ["recipe.json"]
     assert (run / "model.safetensors").stat().st_mode & 0o077 == (run / "model.json").stat().st_mode & 0o077

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from downscale.variables import TABLE, UPPER_AIR, Channel
 
@@ -248,3 +258,14 @@ class SplitConfig(Strict):
         1, ge=1, le=12, description="month in which a year begins; 12: December belongs to the next year, so winters stay whole"
     )
     gap_days: int = Field(10, ge=0, description="training days dropped beside validation and test periods")
+    refit: bool = Field(
+        False,
+        description="true: a recipe is chosen, now learn from training and validation days together: ridge and kernel ridge choose as "
+        "before and are fitted again to all, networks train for all epochs and keep the last weights",
+    )
+
+    @model_serializer(mode="wrap")
+    def _what_counts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``refit`` where it is off, so that the splits of runs from before it are the same as today's."""
+        values: dict[str, Any] = handler(self)
+        return values if self.refit else {name: value for name, value in values.items() if name != "refit"}

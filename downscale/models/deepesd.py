@@ -59,3 +59,8 @@ class DeepESD(nn.Module):
         targets, height, width = self.shape
         fields = values.new_zeros(len(values), targets, height * width)
         return fields.index_copy(2, self.cells, values.view(len(values), targets, -1)).view(-1, *self.shape)
+
+    def bottleneck(self, maps: Tensor, aux: Tensor) -> Tensor:
+        """(batch, features): what the dense layer reads of the maps."""
+        del aux
+        return self.maps(maps)

@@ -88,11 +88,17 @@ class Emulator(nn.Module):
             assert base is not None
             return base
         maps, aux = self.inputs(inputs)
-        if self.noise is not None:
-            numbers = aux.new_zeros(len(aux), self.noise.shape[1]) if noise is None else noise.to(aux)
-            aux = torch.cat([aux, numbers], 1)
-        correction = self.net(maps, aux, base)
+        correction = self.net(maps, self._with_noise(aux, noise), base)
         return correction if base is None else self.heads.on_top(correction, base)
+
+    def features(self, inputs: Inputs) -> Tensor | None:
+        """What the network makes of the days where it is narrowest (batch, features), without noise; None where it says no such place."""
+        bottleneck = getattr(self.net, "bottleneck", None)
+        if bottleneck is None or self.inputs is None:
+            return None
+        maps, aux = self.inputs(inputs)
+        found: Tensor = bottleneck(maps, self._with_noise(aux, None))
+        return found
 
     def members(self, inputs: Inputs, noise: Tensor | None = None) -> Tensor:
         """``raw`` of several members (members, batch, P, Y, X); of a network without noise there is one.
@@ -145,7 +151,15 @@ class Emulator(nn.Module):
         else:
             size = (members, len(inputs), self.noise.shape[1])
             raws = self.members(inputs, torch.randn(size, generator=generator, device=self.device))
-        return torch.stack([self._drawn(one, inputs, generator) for one in raws])
+        return torch.stack([self.drawn(one, inputs, generator) for one in raws])
+
+    def drawn(self, raw: Tensor, inputs: Inputs, generator: torch.Generator | None) -> Tensor:
+        """One draw (batch, target, Y, X) in working units from one member (batch, P, Y, X)."""
+        if self.heads.points:
+            return self.to_working(raw, inputs)
+        centre, spread = self._gaussians(raw)
+        normal = torch.randn(centre.shape, generator=generator, dtype=centre.dtype, device=centre.device)
+        return self._with_amounts(self.to_working(centre + spread * normal, inputs), raw, generator, draw=True)
 
     @property
     def device(self) -> torch.device:
@@ -165,6 +179,12 @@ class Emulator(nn.Module):
         elif isinstance(self.net, ResUNet):
             self.net.locate(index, weight, fixed)
 
+    def _with_noise(self, aux: Tensor, noise: Tensor | None) -> Tensor:
+        """The auxiliary vector with the random numbers (batch, n) of a network with noise, zeros when None."""
+        if self.noise is None:
+            return aux
+        return torch.cat([aux, aux.new_zeros(len(aux), self.noise.shape[1]) if noise is None else noise.to(aux)], 1)
+
     def _expected(self, raw: Tensor, inputs: Inputs) -> Tensor:
         """Expected fields (batch, target, Y, X) in working units of one member (batch, P, Y, X)."""
         if self.heads.points:
@@ -177,14 +197,6 @@ class Emulator(nn.Module):
             ways = [self.to_working(centre + side * node * spread, inputs) for side in (-1, 1)]
             fields = fields + weight * (ways[0] + ways[1])
         return self._with_amounts(fields, raw, None)
-
-    def _drawn(self, raw: Tensor, inputs: Inputs, generator: torch.Generator | None) -> Tensor:
-        """One draw (batch, target, Y, X) in working units from one member (batch, P, Y, X)."""
-        if self.heads.points:
-            return self.to_working(raw, inputs)
-        centre, spread = self._gaussians(raw)
-        normal = torch.randn(centre.shape, generator=generator, dtype=centre.dtype, device=centre.device)
-        return self._with_amounts(self.to_working(centre + spread * normal, inputs), raw, generator, draw=True)
 
     def _gaussians(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (batch, target, Y, X) in loss space; 0 and 0 for Bernoulli-gamma, no spread for single values."""

@@ -17,17 +17,17 @@ class KernelRidge(nn.Module):
 
     z are the leading principal components of the gridpoint-standardised maps and of the numbers of the day, in units in which the
     squared length of a training day is 1 on average. The linear part goes on beyond the training days, the Gaussian part bends the line
-    between them (kernel ridge regression: Saunders, Gammerman and Vovk 1998, ICML). Each target has its own gamma and its own number of
-    components; the components beyond that number count as 0.
+    between them (kernel ridge regression: Saunders, Gammerman and Vovk 1998, ICML). Each target has its own gamma and its own
+    components: so many of all predictors, or so many of its own coarse field, which stand after those; all others count as 0.
 
     Buffers: ``axes`` (features, components) and ``centre`` (features,) lead from the features to z; ``scores`` (days, components) are
-    the z_i; ``dual`` (days, target * Y * X) and ``intercept`` are of the loss space; ``gamma``, ``used`` (number of components) and
-    ``unit`` (root of the mean squared length of the training days in these components) are per target.
+    the z_i; ``dual`` (days, target * Y * X) and ``intercept`` are of the loss space; ``gamma``, ``first`` and ``used`` (the first of the
+    components and their number) and ``unit`` (root of the mean squared length of the training days in them) are per target.
 
     Args:
         channels, scalars, coarse, targets, fine, masked, dropped: as for Ridge.
         days: number of training days.
-        components: the largest number of principal components.
+        components: the number of principal components, over all choices of predictors.
     """
 
     axes: Tensor
@@ -37,6 +37,7 @@ class KernelRidge(nn.Module):
     intercept: Tensor
     gamma: Tensor
     unit: Tensor
+    first: Tensor
     used: Tensor
 
     def __init__(
@@ -54,6 +55,7 @@ class KernelRidge(nn.Module):
         ):  # fmt: skip
             self.register_buffer(name, torch.zeros(size))
         self.register_buffer("unit", torch.ones(targets))
+        self.register_buffer("first", torch.zeros(targets, dtype=torch.int64))
         self.register_buffer("used", torch.full((targets,), components, dtype=torch.int64))
 
     def design(self, inputs: Inputs) -> Tensor:
@@ -67,8 +69,9 @@ class KernelRidge(nn.Module):
         place = torch.arange(components.shape[1], device=components.device)
         parts = []
         for target in range(self.shape[0]):
-            taken = (place < self.used[target]).to(components.dtype) / self.unit[target]
-            kernel = linear_and_gaussian(components * taken, self.scores * taken, self.gamma[target])
+            taken = (place >= self.first[target]) & (place < self.first[target] + self.used[target])
+            scale = taken.to(components.dtype) / self.unit[target]
+            kernel = linear_and_gaussian(components * scale, self.scores * scale, self.gamma[target])
             points = slice(target * self.points, (target + 1) * self.points)
             parts.append(torch.addmm(self.intercept[points], kernel, self.dual[:, points]))
         return torch.cat(parts, 1).view(-1, *self.shape)

@@ -130,11 +130,21 @@ class ResUNet(nn.Module):
             x = block(self.join[k](torch.cat(parts if hint is None else [*parts, _halved(hint, steps - k)], 1)), day)
         return self.head(F.silu(self.refine(x, day))) * self.gain
 
-    def _coarse(self, maps: Tensor, day: Tensor) -> Tensor:
-        x, skips = self.stem(maps), []
+    def bottleneck(self, maps: Tensor, aux: Tensor) -> Tensor:
+        """(batch, features): the coarsest maps of the encoder, averaged over the box."""
+        return self._encoded(maps, self.embed(aux))[-1].mean((2, 3))
+
+    def _encoded(self, maps: Tensor, day: Tensor) -> list[Tensor]:
+        """Maps of all encoder levels, the coarse grid first."""
+        x, levels = self.stem(maps), []
         for i, block in enumerate(self.encoder):
             x = block(self.down[i - 1](x) if i else x, day)
-            skips.append(x)
+            levels.append(x)
+        return levels
+
+    def _coarse(self, maps: Tensor, day: Tensor) -> Tensor:
+        skips = self._encoded(maps, day)
+        x = skips[-1]
         for block, skip in zip(self.decoder, skips[-2::-1], strict=True):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, : skip.shape[2], : skip.shape[3]]
             x = block(torch.cat([x, skip], 1), day)

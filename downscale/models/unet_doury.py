@@ -73,12 +73,7 @@ class DouryUNet(nn.Module):
 
     def forward(self, maps: Tensor, aux: Tensor, hint: Tensor | None = None) -> Tensor:
         """(batch, channel, y, x) and (batch, aux_size) to (batch, target, Y, X). ``hint`` does not enter this network."""
-        maps = maps if self.room is None else nn.functional.pad(maps, self.room, mode="replicate")
-        x, skips = self.stem(maps), []
-        for block in self.encoder:
-            skips.append(block(x))
-            x = nn.functional.max_pool2d(skips[-1], 2)
-        x = torch.cat([self.bottom(x), self.dense(aux)[:, :, None, None]], 1)
+        x, skips = self._encoded(maps, aux)
         for i, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
             x = up(x)
             x = block(torch.cat([x, skips[-1 - i]], 1) if i < len(skips) else x)
@@ -86,6 +81,19 @@ class DouryUNet(nn.Module):
         if not any(self.final_relu):
             return fields
         return torch.stack([field.relu() if rain else field for field, rain in zip(fields.unbind(1), self.final_relu, strict=True)], 1)
+
+    def bottleneck(self, maps: Tensor, aux: Tensor) -> Tensor:
+        """(batch, features): what the decoder starts from, of the maps and of the numbers."""
+        return self._encoded(maps, aux)[0].flatten(1)
+
+    def _encoded(self, maps: Tensor, aux: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The single cell that the decoder starts from, and the maps of all encoder levels."""
+        maps = maps if self.room is None else nn.functional.pad(maps, self.room, mode="replicate")
+        x, skips = self.stem(maps), []
+        for block in self.encoder:
+            skips.append(block(x))
+            x = nn.functional.max_pool2d(skips[-1], 2)
+        return torch.cat([self.bottom(x), self.dense(aux)[:, :, None, None]], 1), skips
 
 
 def _dense(before: int, after: int, activation: bool) -> nn.Module:

@@ -76,7 +76,8 @@ def assign(days: np.ndarray, calendar: str, split: SplitConfig, *, usable: np.nd
 
     Args:
         days: (n,) yyyymmdd, sorted.
-        calendar: of the days; training days within ``gap_days`` of a validation or test day are left out.
+        calendar: of the days; training days within ``gap_days`` of a validation or test day are left out. With ``split.refit`` the
+            validation days are training days too.
         split: the config section.
         usable: (n,) False where a day takes no part (NaN in a predictor).
 
@@ -84,11 +85,28 @@ def assign(days: np.ndarray, calendar: str, split: SplitConfig, *, usable: np.nd
         name of the split -> sorted positions in ``days``; a split may be empty here (another source may have its days).
     """
     inside = {name: _within(days, periods) for name, periods in split_spans(split).items()}
+    held_out = inside["test"] if split.refit else inside["validation"] | inside["test"]
+    if split.refit:
+        inside["train"] |= inside["validation"]
     if split.gap_days:
-        held_out = inside["validation"] | inside["test"]
         inside["train"] &= ~_near(encode_days(days, calendar), held_out, split.gap_days)
     keep = np.ones(len(days), bool) if usable is None else usable
     return {name: np.flatnonzero(mask & keep) for name, mask in inside.items()}
+
+
+def choosing(days: np.ndarray, calendar: str, train: np.ndarray, validation: np.ndarray, gap_days: int) -> np.ndarray:
+    """Positions of the training days from which candidates are fitted that validation days judge: neither among them nor near them.
+
+    Args:
+        days: (n,) yyyymmdd, sorted.
+        calendar: of the days.
+        train, validation: positions in ``days``; with ``split.refit`` the second are among the first.
+        gap_days: see SplitConfig.
+    """
+    marked = np.zeros(len(days), bool)
+    marked[validation] = True
+    apart = ~(_near(encode_days(days, calendar), marked, gap_days) if gap_days else marked)
+    return train[apart[train]]
 
 
 def _within(days: np.ndarray, periods: Sequence[Span]) -> np.ndarray:

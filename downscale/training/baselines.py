@@ -30,18 +30,23 @@ from downscale.training.kernel_ridge import check_days, fit_kernel_ridge, kernel
 from downscale.training.plan import pairs_facts, tag
 from downscale.training.ridge import Days, fit_climatology, fit_ridge
 from downscale.training.run import load_run, write_run
-from downscale.training.samples import Holes, Portion, split_portions, stream_samples, whole_portions
+from downscale.training.samples import Holes, Portion, choosing_portions, split_portions, stream_samples, whole_portions
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What everything that is learned from the same pairs shares: config, store, days and their statistics."""
+    """What everything that is learned from the same pairs shares: config, store, days and their statistics.
+
+    ``choosing`` are the training days from which candidates are fitted that the validation days judge: all of them, or with
+    ``split.refit`` those that are not validation days too.
+    """
 
     cfg: ExperimentConfig
     store: PairStore
     train: Sequence[Portion]
+    choosing: Sequence[Portion]
     validation: Sequence[Portion]
     statistics: Statistics
 
@@ -56,7 +61,13 @@ class Ground:
         if "kernel_ridge" in cfg.train.baselines:
             check_days(sum(len(portion.index) for portion in train))
         holes = Holes.of(model_spec(cfg, store, {"name": "ridge"}, statistics))
-        return cls(cfg, store, train, whole_portions(validation, holes, policy=cfg.missing.nan_days), statistics)
+        choose = choosing_portions(train, validation, cfg.split.gap_days) if cfg.split.refit else train
+        return cls(cfg, store, train, choose, whole_portions(validation, holes, policy=cfg.missing.nan_days), statistics)
+
+    @property
+    def refit(self) -> Sequence[Portion] | None:
+        """The days to fit to once the choice is made, where they are others than ``choosing``."""
+        return self.train if self.cfg.split.refit else None
 
     def card(self, *, mode: str, role: str, trained_on: Sequence[str], recipe: dict[str, Any]) -> dict[str, Any]:
         """The part of model.json that says where the run comes from."""
@@ -98,6 +109,8 @@ def baseline_recipe(cfg: ExperimentConfig, store: PairStore, name: str) -> dict[
         recipe["detrend"] = cfg.normalise.detrend
     if name == "kernel_ridge":
         recipe["kernel_ridge"] = cfg.kernel_ridge.model_dump()
+    if cfg.split.refit:
+        recipe["refit"] = True
     return recipe
 
 
@@ -148,8 +161,9 @@ def fit_backbone(ground: Ground, emulator: Emulator, ridge: Ridge) -> dict[str, 
         if isinstance(run.emulator.backbone, Ridge) and run.card["statistics_digest"] == ground.statistics.digest:
             ridge.load_state_dict(run.emulator.backbone.state_dict())
             return dict(run.card["ridge"])
-    spec, days = emulator.spec, (_days(emulator, ground.train), _days(emulator, ground.validation))
-    return fit_ridge(ridge, *days, alphas=ground.cfg.ridge.alphas, targets=spec["targets"], channels=map_names(spec))
+    days, refit = _days_to_fit(ground, emulator)
+    names = {"targets": emulator.spec["targets"], "channels": map_names(emulator.spec)}
+    return fit_ridge(ridge, *days, alphas=ground.cfg.ridge.alphas, refit=refit, **names)
 
 
 def _spec(ground: Ground, name: str) -> dict[str, Any]:
@@ -157,13 +171,21 @@ def _spec(ground: Ground, name: str) -> dict[str, Any]:
     if name == "kernel_ridge":
         days = sum(len(portion.index) for portion in ground.train)
         features = input_channels(spec) * math.prod(spec["coarse_shape"]) + len(spec["scalars"])
-        spec["kernel"] = kernel_sizes(days, ground.cfg.kernel_ridge.components, features)
+        names = {"targets": spec["targets"], "channels": map_names(spec)}
+        spec["kernel"] = kernel_sizes(days, ground.cfg.kernel_ridge.components, features, numbers=len(spec["scalars"]), **names)
     return spec
 
 
 def _fit_kernel_ridge(ground: Ground, emulator: Emulator, model: KernelRidge) -> dict[str, Any]:
-    days = (_days(emulator, ground.train), _days(emulator, ground.validation))
-    return fit_kernel_ridge(model, *days, candidates=ground.cfg.kernel_ridge.model_dump(), targets=emulator.spec["targets"])
+    days, refit = _days_to_fit(ground, emulator)
+    names = {"targets": emulator.spec["targets"], "channels": map_names(emulator.spec)}
+    return fit_kernel_ridge(model, *days, candidates=ground.cfg.kernel_ridge.model_dump(), refit=refit, **names)
+
+
+def _days_to_fit(ground: Ground, emulator: Emulator) -> tuple[tuple[Days, Days], Days | None]:
+    """The days to choose from and by, and those to fit again to."""
+    days = _days(emulator, ground.choosing), _days(emulator, ground.validation)
+    return days, None if ground.refit is None else _days(emulator, ground.refit)
 
 
 def _days(emulator: Emulator, portions: Sequence[Portion]) -> Days:

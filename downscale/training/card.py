@@ -91,6 +91,8 @@ def _training(card: Card, normaliser: Card) -> Iterable[tuple[str, str]]:
     yield "mode", str(card["mode"]) + (f", going on from {card['source_run']}" if card.get("source_run") else "")
     for split, periods in card.get("split", {}).items():
         yield f"{split} periods", ", ".join(map(str, periods))
+    if settings.get("refit") or recipe.get("refit"):
+        yield "fitted to", "training and validation days together (split.refit)"
     for case, years in recipe.get("years", {}).items():
         yield f"years of {case}", ", ".join(map(str, years))
     if "training_days" in normaliser:
@@ -106,6 +108,9 @@ def _scores(card: Card) -> str:
     rows = [(key.removeprefix("rmse_"), f"{value:.4g}") for key, value in best.items() if key.startswith("rmse_")]
     if rows:
         units = card["spec"]["units"]
+        if card["recipe"].get("settings", {}).get("refit"):
+            told = _table([(f"{name}, {units.get(name, '')}", value) for name, value in rows], head=("RMSE of days learned from", ""))
+            return f"{told}\nEpoch {best['epoch']}, the last; no day chose it. `downscale evaluate` scores test days.\n"
         told = _table([(f"{name}, {units.get(name, '')}", value) for name, value in rows], head=("validation RMSE", ""))
         chose = f"Best epoch {best['epoch']}. The validation days chose it, so these numbers flatter"
         return f"{told}\n{chose}; `downscale evaluate` scores test days.\n"

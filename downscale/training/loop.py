@@ -36,7 +36,7 @@ def fit(
     state: State, train: TrainingDays, validation: TrainingDays, *, stop: StopFlag, save: Save, epoch_end: EpochEnd,
     augment: Augment | None = None, ranks: Ranks = ALONE,
 ) -> None:  # fmt: skip
-    """Train until the epochs are over or validation no longer improves; leaves the best weights in ``state.emulator``.
+    """Train until the epochs are over or validation no longer improves; leaves the best weights in ``state.emulator`` (refit: the last).
 
     Going on from a saved state gives, on the CPU, the same bits as a run that was never interrupted. A step whose loss or gradient is
     not finite changes nothing and is told, on a GPU some steps later; a validation loss that explodes ends the training.
@@ -59,7 +59,7 @@ def fit(
     settings = state.settings
     if state.epoch == 0 and not state.history:
         _validate(state, validation, epoch_end, ranks, seconds=0.0)
-    while state.epoch < settings.epochs and state.bad_epochs < settings.patience and not watch.exploded(state.history, state.loss.balance):
+    while state.epoch < settings.epochs and state.improving and not watch.exploded(state.history, state.loss.balance):
         started = time.monotonic()
         for stopped in _epoch(state, train, stop, augment, ranks):
             _save(state, save, ranks, now=stopped)

@@ -187,7 +187,11 @@ def _section(cfg: ExperimentConfig, mode: str) -> FineTuneConfig:
 def settings_of(cfg: ExperimentConfig, seed: int | None, section: FineTuneConfig | None = None) -> Settings:
     """Numbers of train, replaced by those of the section. L2-SP takes the place of weight decay: one pulls to the start, the other to 0."""
     known = {field.name for field in fields(Settings)}
-    values: Mapping[str, Any] = cfg.train.model_dump(include=known) | {"loss": cfg.loss.name, "balance": cfg.loss.balance}
+    values: Mapping[str, Any] = cfg.train.model_dump(include=known) | {
+        "loss": cfg.loss.name,
+        "balance": cfg.loss.balance,
+        "refit": cfg.split.refit and not isinstance(section, FewShotConfig),
+    }
     if section is not None:
         values = {**values, "epochs": section.epochs, "learning_rate": section.learning_rate, "l2_sp": section.l2_sp}
         if section.method == "calibration":

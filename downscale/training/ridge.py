@@ -55,8 +55,9 @@ class Spectrum:
 
 
 def fit_ridge(
-    ridge: Ridge, train: Days, validation: Days, *, alphas: Sequence[float], targets: Sequence[str], channels: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+    ridge: Ridge, train: Days, validation: Days, *, alphas: Sequence[float], targets: Sequence[str], channels: Sequence[str],
+    refit: Days | None = None,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Fill a Ridge's weights and intercept.
 
     For each target variable the smallest mean squared error over its grid points and the validation days, in loss space, decides on
@@ -71,6 +72,7 @@ def fit_ridge(
         train, validation: the days, streamed anew for each choice of predictors.
         alphas: candidates.
         targets, channels: names; a channel of several input days is named for each.
+        refit: days to fit again to, as chosen; None: the fit to ``train`` stays.
 
     Returns:
         target -> {"alpha": its alpha, "predictors": "all" or "own"}.
@@ -78,16 +80,25 @@ def fit_ridge(
     points = ridge.weight.shape[1] // len(targets)
     best: dict[int, float] = {}
     chosen: dict[str, dict[str, Any]] = {}
-    for choice in _choices(ridge, targets, channels):
+
+    def spectrum_of(days: Days, choice: Choice, columns: Tensor) -> Spectrum:
+        return _spectrum(lambda: _blocks(ridge.design, days, choice.features, columns))
+
+    for choice in choices(len(ridge.weight), ridge.features.aux_size, targets, channels):
         columns = torch.cat([torch.arange(points) + target * points for target in choice.targets])
-        spectrum = _spectrum(lambda c=choice, p=columns: _blocks(ridge.design, train, c.features, p))  # type: ignore[misc]
+        spectrum = spectrum_of(train, choice, columns)
         errors = spectrum.errors(_blocks(ridge.design, validation, choice.features, columns), alphas).view(len(alphas), -1, points).mean(2)
+        better: dict[int, float] = {}
         for place, target in enumerate(choice.targets):
             error, k = errors[:, place].min(0)
             if float(error) < best.get(target, math.inf):
                 best[target] = float(error)
-                chosen[targets[target]] = {"alpha": float(alphas[int(k)]), "predictors": choice.name}
-                _fill(ridge, spectrum, choice, place, float(alphas[int(k)]))
+                better[place] = float(alphas[int(k)])
+                chosen[targets[target]] = {"alpha": better[place], "predictors": choice.name}
+        if better and refit is not None:
+            spectrum = spectrum_of(refit, choice, columns)
+        for place, alpha in better.items():
+            _fill(ridge, spectrum, choice, place, alpha)
     for name, facts in chosen.items():
         edge = len(alphas) > 1 and facts["alpha"] in (min(alphas), max(alphas))
         hint = ", at the edge of ridge.alphas: consider a wider range" if edge else ""
@@ -96,7 +107,7 @@ def fit_ridge(
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """Features (their positions) from which some targets (theirs) may be estimated."""
 
     name: str
@@ -104,19 +115,25 @@ class _Choice:
     targets: list[int]
 
 
-def _choices(ridge: Ridge, targets: Sequence[str], channels: Sequence[str]) -> list[_Choice]:
-    features = len(ridge.weight)
-    maps = features - ridge.features.aux_size
+def choices(features: int, numbers_of_the_day: int, targets: Sequence[str], channels: Sequence[str]) -> list[Choice]:
+    """All features for all targets; then, for each target whose own coarse field is among several, that field and the numbers.
+
+    Args:
+        features: how many there are: the cells of all channels, then the numbers of the day.
+        numbers_of_the_day: how many of them these are.
+        targets, channels: names; a channel of several input days is named for each.
+    """
+    maps = features - numbers_of_the_day
     cells, numbers = torch.arange(maps // len(channels)), torch.arange(maps, features)
     own = [
-        _Choice("own", torch.cat([*(cells + i * len(cells) for i, channel in enumerate(channels) if channel == name), numbers]), [position])
+        Choice("own", torch.cat([*(cells + i * len(cells) for i, channel in enumerate(channels) if channel == name), numbers]), [position])
         for position, name in enumerate(targets)
         if name in channels and len(set(channels)) > 1
     ]
-    return [_Choice("all", torch.arange(features), list(range(len(targets)))), *own]
+    return [Choice("all", torch.arange(features), list(range(len(targets)))), *own]
 
 
-def _fill(ridge: Ridge, spectrum: Spectrum, choice: _Choice, place: int, alpha: float) -> None:
+def _fill(ridge: Ridge, spectrum: Spectrum, choice: Choice, place: int, alpha: float) -> None:
     """Weights and intercept of one target variable, 0 for the features that do not take part."""
     points = len(spectrum.target_mean) // len(choice.targets)
     here = slice(place * points, (place + 1) * points)

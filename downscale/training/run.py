@@ -114,13 +114,9 @@ class Run:
         return {"model": self.spec["model"]["name"], **names, "from": self.card.get("source_run"), "shots": len(years) or None}
 
     def check_inputs(
-        self,
-        channels: Sequence[str],
-        coarse: Grid | None = None,
-        scalars: Sequence[str] | None = None,
-        *,
+        self, channels: Sequence[str], coarse: Grid | None = None, scalars: Sequence[str] | None = None, *,
         units: Mapping[str, str] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Nothing when an input fits the run.
 
         Args:

@@ -14,6 +14,7 @@ from torch import Tensor
 from downscale.errors import DownscaleError, InputDataError
 from downscale.grid.interpolate import bilinear_weights
 from downscale.models.inputs import Inputs
+from downscale.pairs.split import choosing
 from downscale.pairs.store import PairStore
 from downscale.training.reading import Holes, Portion, counted_days, read_days
 
@@ -70,6 +71,26 @@ def split_portions(store: PairStore, on: Sequence[str], split: str) -> list[Port
     if not kept:
         raise InputDataError(
             f"none of {', '.join(on)} has a {split} day", hint=f"change split.{split}: downscale prepare prints the years there are"
+        )
+    return kept
+
+
+def choosing_portions(train: Sequence[Portion], validation: Sequence[Portion], gap_days: int) -> list[Portion]:
+    """The training days from which candidates are fitted that the validation days judge, where these are training days as well.
+
+    Raises:
+        InputDataError: there are none.
+    """
+    judged = {portion.name: portion.index for portion in validation}
+    kept = []
+    for one in train:
+        held_out = judged.get(one.name, np.empty(0, int))
+        index = choosing(np.asarray(one.group.days), one.group.calendar, one.index, held_out, gap_days)
+        kept += [Portion(one.group, one.kind, index)] if len(index) else []
+    if not kept:
+        raise InputDataError(
+            "split.refit: every training day is a validation day or near one",
+            hint="give split.train years besides those of split.validation",
         )
     return kept
 

@@ -30,6 +30,7 @@ from downscale.training.feed import TrainingDays
 from downscale.training.folder import clear_state, write_metrics
 from downscale.training.loop import Augment, EpochEnd, fit
 from downscale.training.loss_fields import training_loss, work_out_weights
+from downscale.training.novelty import fit_novelty
 from downscale.training.plan import Plan
 from downscale.training.precision import choose, computed
 from downscale.training.run import write_run
@@ -83,9 +84,10 @@ def train_network(
     warnings = warnings_of(state, days[1])
     if ranks.first:
         _publish(cfg, store, plan, ground, emulator, best)
-    log.info("best epoch %d of %d, validation RMSE: %s", state.best_epoch, state.epoch, scores)
+    kept, judged = ("epoch kept", "RMSE of days learned from") if plan.settings.refit else ("best epoch", "validation RMSE")
+    log.info("%s %d of %d, %s: %s", kept, state.best_epoch, state.epoch, judged, scores)
     told = {"warnings": warnings} if warnings else {}
-    return {"epochs": state.epoch, "best epoch": state.best_epoch, "validation RMSE": scores, **told}
+    return {"epochs": state.epoch, kept: state.best_epoch, judged: scores, **told}
 
 
 def run_session(
@@ -205,5 +207,8 @@ def _publish(cfg: ExperimentConfig, store: PairStore, plan: Plan, ground: Ground
     card = run_card(cfg, mode=plan.mode, role="emulator", trained_on=plan.trained_on, recipe=plan.recipe, statistics=digest)
     card["source_run"] = plan.source.path.name if plan.source is not None else None
     card["best"] = best
+    known = fit_novelty(emulator, plan.train, plan.validation)
+    if known is not None:
+        card["novelty"] = known.write(plan.path)
     write_run(plan.path, emulator, (store.coarse, store.fine), card, normaliser)
     clear_state(plan.path)

@@ -48,6 +48,7 @@ class Settings:
     accumulate: int = 1
     precision: str = "auto"
     compile: bool = False
+    refit: bool = False
 
 
 @dataclass
@@ -170,15 +171,25 @@ class State:
         self._put(current)
 
     def judge(self, loss: float) -> None:
-        """Keep the weights in the emulator when their validation loss is the best so far; count epochs without progress else."""
+        """Keep the weights in the emulator when their validation loss is the best so far; count epochs without progress else.
+
+        With ``refit`` the weights are kept in any case, as long as their loss is finite: these days were learned from.
+        """
+        if loss < self.best_loss or (self.settings.refit and math.isfinite(loss)):
+            self.best_epoch, self.best = self.epoch, self._copy()
         if loss < self.best_loss:
-            self.best_loss, self.best_epoch, self.best = loss, self.epoch, self._copy()
+            self.best_loss = loss
             self.bad_epochs = self.plateau_epochs = 0
             return
         self.bad_epochs += 1
         self.plateau_epochs += 1
         if self.settings.schedule == "plateau" and self.plateau_epochs >= PLATEAU_EPOCHS:
             self.rate_scale, self.plateau_epochs = self.rate_scale * PLATEAU_FACTOR, 0
+
+    @property
+    def improving(self) -> bool:
+        """Whether there is still hope: validation has improved of late, or does not decide."""
+        return self.settings.refit or self.bad_epochs < self.settings.patience
 
     def restore_best(self) -> None:
         """Put the best weights into the emulator."""

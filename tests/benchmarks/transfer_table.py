@@ -1,6 +1,6 @@
 """The transfer table of docs/results.md: what an emulator is worth on a GCM that it was not trained on, and what helps.
 
-python tests/benchmarks/transfer_table.py DIR [--quick] [--width N] [--epochs N] [--no-augmentation]
+python tests/benchmarks/transfer_table.py DIR [--quick] [--width N] [--epochs N] [--seeds N ...] [--no-augmentation]
 
 Four virtual GCMs, an RCM run driven by each. A and B teach, C and D are the GCMs not trained on. Rows:
     perfect            trained on RCMu of A and B, judged on RCMu of C (D): no inconsistency between GCM and RCM, only another climate
@@ -9,7 +9,8 @@ Four virtual GCMs, an RCM run driven by each. A and B teach, C and D are the GCM
     + fine-tuned       ... after fine-tuning on all training years of C (D)
     + few-shot         ... after fine-tuning on two of them
     trained on it      from fresh weights on all training years of C (D)
-Each with and without augmentation (train.augment). Run again, it finishes what is missing and prints the table from the scores.
+Each with and without augmentation (train.augment); the mean over the seeds. Run again, it finishes what is missing and prints the
+table from the scores.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from downscale.apply.stage import apply_run
 from downscale.config.load import load_config
 from downscale.config.schema import ExperimentConfig
@@ -32,8 +35,8 @@ from downscale.training.modes import train_run
 from downscale.virtual.stage import write_sample_data
 
 LEARNED, UNSEEN = "AB", "CD"
-AUGMENT = "train.augment={smoothing: 0.5, bias: 0.2, noise: 0.2, dropout: 0.05}"
-METRICS = (("abs_bias", "|bias|"), ("w1", "W1"), ("abs_p99_bias", "|P99 bias|"), ("change_mean_captured", "change captured"),
+AUGMENT = "train.augment={smoothing: 0.3, bias: 0.05, noise: 0.05}"
+METRICS = (("abs_bias", r"\|bias\|"), ("w1", "W1"), ("abs_p99_bias", r"\|P99 bias\|"), ("change_mean_captured", "change captured"),
            ("std_ratio", "std ratio"), ("rmse", "RMSE"))  # fmt: skip
 ROWS = (("perfect", "perfect{tag}", "perfect"), ("imperfect", "imperfect{tag}", "imperfect"), ("pretrained", "perfect{tag}", "imperfect"),
         ("+ fine-tuned", "fine-tuned-{gcm}{tag}", "imperfect"), ("+ few-shot", "few-shot-{gcm}{tag}", "imperfect"),
@@ -52,17 +55,19 @@ def main() -> None:
     small = (f"model.width={options.width}", f"train.epochs={options.epochs}")
     cfg = load_config(config, ["model.width=8", "train.epochs=2", "finetune.epochs=1", "few_shot.epochs=1"] if options.quick else small)
     build_pairs(cfg, workers=options.workers)
-    tags = {"": ()} if options.no_augmentation else {"": (), "+augment": (AUGMENT,)}
-    for tag, extra in tags.items():
-        _train(partial(load_config, config), [*_words(cfg), *extra], tag)
+    tags = {"": ()} if options.no_augmentation else {"": (), "-augment": (AUGMENT,)}
+    seeds = {seed: f"-seed{seed}" if seed else "" for seed in options.seeds}
+    for seed, suffix in seeds.items():
+        for tag, extra in tags.items():
+            _train(partial(load_config, config), [*_words(cfg), *extra, f"train.seed={seed}"], tag + suffix)
     apply_run(cfg, sources=[f"{kind}_{name}" for name in UNSEEN for kind in ("RCM", "GCM")])
     evaluate_run(cfg, overwrite=True)
-    for line in table(read_scores(cfg.workspace_path() / "scores"), list(tags)):
+    for line in table(read_scores(cfg.workspace_path() / "scores"), list(tags), list(seeds.values())):
         print(line)
 
 
-def table(card: Scorecard, tags: Sequence[str]) -> Iterator[str]:
-    """Markdown, a table for each target and GCM not trained on."""
+def table(card: Scorecard, tags: Sequence[str], seeds: Sequence[str] = ("",)) -> Iterator[str]:
+    """Markdown, a table for each target and GCM not trained on; means over the seeds, whose names end in these suffixes."""
     for target in ("tasmax", "pr"):
         for gcm in UNSEEN:
             yield f"\n{target}, GCM {gcm}\n"
@@ -70,8 +75,9 @@ def table(card: Scorecard, tags: Sequence[str]) -> Iterator[str]:
             yield f"|---|{'---|' * len(METRICS)}"
             for tag in tags:
                 for words, run, kind in ROWS:
-                    name = run.format(tag=tag, gcm=gcm)
-                    values = [_value(card, name, f"RCM_{gcm}/{kind}", target, metric) for metric, _ in METRICS]
+                    names = [run.format(tag=tag + seed, gcm=gcm) for seed in seeds]
+                    case = f"RCM_{gcm}/{kind}"
+                    values = [np.mean([_value(card, name, case, target, metric) for name in names]) for metric, _ in METRICS]
                     yield f"| {words}{', augmented' if tag else ''} | {' | '.join(f'{value:.3f}' for value in values)} |"
 
 
@@ -137,6 +143,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the tiny world and a small network: no skill to speak of")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--no-augmentation", action="store_true")
     return parser.parse_args()
