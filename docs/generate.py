@@ -99,7 +99,7 @@ def cli_page() -> str:
     os.environ.update({"COLUMNS": "110", "TERM": "dumb", "NO_COLOR": "1"})
     command = typer.main.get_command(app)
     names: list[list[str]] = [[], *([name] for name in command.commands)]  # type: ignore[attr-defined]
-    names.append(["config", "schema"])
+    names += [["config", "schema"], *(["mlbench", name] for name in ("fixture", "run", "score"))]
     parts = []
     for name in names:
         text = CliRunner().invoke(app, [*name, "--help"], prog_name="downscale", terminal_width=110, color=False).output

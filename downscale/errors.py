@@ -96,6 +96,12 @@ class EnvironmentMissingError(DownscaleError):
     code = 5
 
 
+class TransferabilityError(DownscaleError):
+    """More days than the config allows are far from those that a run has learned from (exit code 7); the files are written."""
+
+    code = 7
+
+
 class Stopped(DownscaleError):
     """Stopped by a signal with everything saved: the same command continues (exit code 75)."""
 

@@ -63,8 +63,8 @@ FAULTS = {
     "N03": "target NaN over the sea",
     "N04": "loss or gradient not finite",
     "N05": "loss explodes, constant output",
-    "S01": "SIGTERM, SIGUSR1 or SIGINT while pairs are written",
-    "S02": "`kill -9` while pairs are written",
+    "S01": "SIGTERM, SIGUSR1 or SIGINT while pairs or predictions are written",
+    "S02": "`kill -9` while pairs or predictions are written",
     "S03": "`kill -9` while a checkpoint is written",
     "S04": "a training stopped or killed at any step",
     "S05": "a job that goes on with another number of processes",
@@ -74,6 +74,7 @@ FAULTS = {
     "S09": "output folder that cannot be written, missing parent, relative path from another folder",
     "S10": "two runs into one workspace",
     "S11": "lock of a job that is dead",
+    "S13": "a GPU with too little memory for a batch",
     "S15": "no GPU, or one without bfloat16",
     "S16": "a process that reads the training days hangs or dies",
     "X01": "weights that are a pickle with code in it",
@@ -89,6 +90,9 @@ FAULTS = {
     "X11": "header with a dimension of 1e9 or 100,000 variables",
     "X12": "misspelt config key",
     "X13": "empty period, overlap of training and test",
+    "O01": "output that exists already",
+    "O02": "output that another tool opens",
+    "O03": "other blocks, batches, threads, workers",
 }
 
 

@@ -300,7 +300,7 @@ class Bench:
         calls: list[tuple] = []
         apply_run(cfg, device="cpu", progress=lambda *told: calls.append(told[:2]))
         text = []
-        for path in sorted(cfg.workspace_path().glob("predictions/*/*/*.nc")):
+        for path in sorted((cfg.workspace_path() / "predictions").rglob("*.nc")):
             with netCDF4.Dataset(path) as file:
                 attributes = {key: file.getncattr(key) for key in file.ncattrs() if "source_id" in key}
                 text.append(f"{path.name} {path.stat().st_size} {len(file['time'])} {attributes}")

@@ -219,7 +219,7 @@ def test_a_file_that_differs_from_what_was_written_is_not_published(tmp_path, lo
     path = tmp_path / "out" / "tas.nc"
     with pytest.raises(DownscaleError, match="differs"), FieldWriter(path, TABLE["tas"], lonlat, "standard", attributes={}) as writer:
         writer.append([20010101], np.full((1, 3, 4), 280.0))
-        writer._field[0, 0, 0] = 281.0
+        writer._file["tas"][0, 0, 0] = 281.0
     assert list(path.parent.iterdir()) == []
 
 

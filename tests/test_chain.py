@@ -12,7 +12,9 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from apply_world import contents
 from conftest import CHANNELS, EXPERIMENT, REPOSITORY, run_cli
+from faults import fault
 
 
 def ok(*arguments):
@@ -245,3 +247,32 @@ def test_smoke_on_the_committed_sample(tmp_path):
         result = ok(command, REPOSITORY / "configs" / "smoke.yaml", "--set", f"workspace={tmp_path / 'smoke'}", "--json")
         assert json.loads(result.stdout.splitlines()[-1])["stage"] == command
     assert (tmp_path / "smoke" / "report" / "index.html").stat().st_size > 10_000
+
+
+@fault("O03", "`apply --workers 2` leaves the files of one worker, to the last bit")
+def test_workers_leave_what_one_leaves(trained, tmp_path):
+    arguments = ("--run", "net", "--source", "RCM_B", "--source", "GCM_B", "--set", "apply.years_per_file=1")
+    found = {}
+    for workers in (1, 2):
+        config = shutil.copytree(trained.parent, tmp_path / str(workers)) / "config.yaml"
+        shutil.rmtree(config.parent / "results" / "predictions", ignore_errors=True)
+        said = ok("apply", config, *arguments, "--workers", workers).output
+        assert said.count("written") == 2, said
+        found[workers] = contents(config.parent / "results" / "predictions")
+    assert found[1] == found[2] and len([name for name in found[1] if name.endswith(".nc")]) > 4
+    state = json.loads(ok("status", config, "--json").stdout.splitlines()[-1])["summary"]
+    assert "net: done" in state["runs"] and any(line.startswith("net/RCM_B_perfect: done") for line in state["predictions"])
+    assert any(line == "net/RCM_A_perfect: not begun" for line in state["predictions"])
+
+
+def test_files_of_several_model_runs_each_into_a_folder(trained, tiny_world, tmp_path):
+    run = trained.parent / "results" / "runs" / "net"
+    files = sorted((tiny_world / "gcm").rglob("*.nc"))
+    out = tmp_path / "ensemble"
+    refused(run_cli("apply", run, "--input", *files, "-o", out), 4, "several runs")
+    assert "would write" in ok("apply", run, "--input", *files, "-o", out, "--per-run", "--dry-run").output
+    ok("apply", run, "--input", *files, "-o", out, "--per-run")
+    made = sorted(path.parent.name for path in out.glob("*/prediction.json"))
+    assert len(made) >= 2 and any("VGCM-A" in name for name in made) and any("VGCM-B" in name for name in made)
+    assert "complete already" in ok("apply", run, "--input", *files, "-o", out, "--per-run").output
+    refused(run_cli("apply", trained, "--per-run"), 2, "--per-run", "run folder")

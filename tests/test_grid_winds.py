@@ -271,7 +271,7 @@ def test_files_are_upscaled_with_the_edges_of_the_training(tmp_path):
     maps = store.groups["RCM"].predictors("perfect", slice(None))[:, :1]
     unlike = {}
     for edges in ("parallels", "great_circle"):
-        feed = open_feed([tmp_path / "rcm"], Needs(channel, channel, [], store.coarse, 1, 0.5, edges), forcings=None, assume_units={})
+        feed = open_feed([tmp_path / "rcm"], Needs(channel, channel, [], store.coarse, 1, 0.5, edges), forcings=None)
         unlike[edges] = np.abs(feed.block(0, 24, Holes())[0].maps - maps).max()
     assert unlike["parallels"] < 1e-4 < unlike["great_circle"]
 
@@ -288,7 +288,7 @@ def test_a_run_is_fed_as_it_was_trained(tmp_path, cells):
     assert store.recipe["upscale"]["smooth"] == cells
     needs = Needs([Channel(name) for name in ("tas", "uas", "vas")], [Channel("tas")], [], store.coarse, cells, 0.5)
     for folder, kind in (("rcm", "perfect"), ("gcm", "imperfect")):
-        feed = open_feed([tmp_path / folder], needs, forcings=None, assume_units={})
+        feed = open_feed([tmp_path / folder], needs, forcings=None)
         maps = store.groups["RCM"].predictors(kind, slice(None))
         np.testing.assert_allclose(feed.block(0, 24, Holes())[0].maps, maps, rtol=1e-6, atol=1e-5)
         assert any("turned to true east" in note for note in feed.source.notes) == (folder == "rcm")

@@ -7,42 +7,20 @@ import json
 import netCDF4
 import numpy as np
 import pytest
+from align_world import WINDOW, days_in, group_of, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from training_world import FakeGroup, make_config, make_store
+from training_world import make_config, make_store
 
 torch = pytest.importorskip("torch")
 
-from downscale.apply import stage  # noqa: E402
+from downscale.apply import jobs, stage  # noqa: E402
 from downscale.apply.adapt import AlignedGroup, Alignment, _around, align  # noqa: E402
 from downscale.config.schema import ApplyConfig  # noqa: E402
 from downscale.errors import InputDataError, OutputExistsError  # noqa: E402
 from downscale.pairs.normalise import compute_monthly  # noqa: E402
 from downscale.training import modes  # noqa: E402
-
-WINDOW = (2000, 2003)
-
-
-def days_in(years, months=(1, 7), length=10):
-    return np.array([year * 10000 + month * 100 + day for year in years for month in months for day in range(1, length + 1)])
-
-
-def group_of(name, maps, days, kind="imperfect", train=None):
-    splits = {"train": np.arange(len(days)) if train is None else train, "validation": np.arange(0), "test": np.arange(0)}
-    arrays = {kind: maps.astype("f4"), "scalars": np.zeros((len(days), 2), "f4"), "target": np.zeros((len(days), 1, 1, 1), "f4")}
-    return FakeGroup(name, days, arrays, splits, (kind,))
-
-
-def pair(seed=0, years=(2000, 2001, 2002, 2003, 2050, 2051, 2052, 2053), change=4.0):
-    """A GCM that is 2 K too warm, with 1.5 times the variability, and RCMu; both warm by ``change`` in the later slice."""
-    rng, days = np.random.default_rng(seed), days_in(years)
-    later = np.where(days > 20400000, change, 0.0)[:, None, None, None]
-    season = np.where(days // 100 % 100 == 7, 12.0, 0.0)[:, None, None, None]
-    weather = rng.normal(size=(2, len(days), 1, 2, 2))
-    rcmu = group_of("U", 280 + season + 2.0 * weather[0] + 0.9 * later, days, "perfect")
-    gcm = group_of("G", 282 + 1.1 * season + 3.0 * weather[1] + later, days)
-    return gcm, rcmu
 
 
 def aligned_maps(method, gcm, rcmu, **options):
@@ -201,7 +179,7 @@ def workspace(tmp_path, monkeypatch):
         group.attributes["notes"] = []
         type(group).notes = property(lambda self: [])
     store.groups["RCM_B"].arrays["imperfect"] = store.groups["RCM_B"].arrays["imperfect"] + np.float32(5.0)
-    for module in (modes, stage):
+    for module in (modes, jobs):
         monkeypatch.setattr(module.PairStore, "open", classmethod(lambda cls, *arguments: store))
     train = {"on": ["RCM_A/perfect"], "epochs": 1, "batch_size": 32, "baselines": ["ridge", "climatology"]}
     cfg = make_config(tmp_path, train=train, model={"name": "resunet", "width": 4, "backbone": "none", "dropout": 0.0})

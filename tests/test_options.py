@@ -37,6 +37,10 @@ ALL_MONTHS = (
     "split.test=[2001-06-01/2001-06-05]",
 )
 """Training days in every month of the files."""
+_DRIVER = "driving_source_id: G, driving_institution_id: I, driving_experiment_id: historical, driving_variant_label: r1i1p1f1"
+DRIVEN = (f"sources.G.facets={{{_DRIVER}}}", f"sources.R.facets={{{_DRIVER}}}", "apply.days=test")
+NAMED = "apply.facets={domain_id: EUR-12, institution_id: J, institution: J, contact: c"
+"""Facets that profile cordex asks for, but source_id."""
 CASES = {
     "workspace": change("where", "workspace=elsewhere", "workspace=somewhere"),
     "sources.role": change("pairs", "sources.R.role=observations", both=(IMPERFECT, "static=[]")),
@@ -98,6 +102,7 @@ CASES = {
     "split.test": change("pairs", "split.test=[2001-06-01/2001-06-30]"),
     "split.year_starts": change("pairs", "split.year_starts=5", both=("split.test=[2002]",)),
     "split.gap_days": change("pairs", "split.gap_days=20"),
+    "split.refit": change("train", "split.refit=true", both=("model.backbone=ridge",)),
     "model.name": change("train", "model.name=unet_doury"),
     "model.width": change("train", "model.width=4"),
     "model.backbone": change("train", "model.backbone=ridge"),
@@ -172,6 +177,10 @@ CASES = {
     "apply.days": change("apply", "apply.days=test"),
     "apply.block_days": change("apply", "apply.block_days=20"),
     "apply.compression": change("apply", "apply.compression=0"),
+    "apply.years_per_file": change("apply", "apply.years_per_file=1", both=("apply.days=test",)),
+    "apply.profile": change("apply", "apply.profile=zarr", both=("apply.days=test",)),
+    "apply.facets": change("apply", NAMED + ", source_id: A}", NAMED + ", source_id: B}", both=("apply.profile=cordex", *DRIVEN)),
+    "apply.significant_bits": change("apply", "apply.significant_bits=6", both=("apply.days=test",)),
     "apply.align": change("apply", "apply.align=gcm_align", "apply.align=mean", both=("apply.align_window=[2001, 2001]", *ALL_MONTHS)),
     "apply.align_to": change(
         "apply",
@@ -187,6 +196,28 @@ CASES = {
     ),
     "apply.align_window": change(
         "apply", "apply.align_window=[2001, 2001]", "apply.align_window=[2000, 2000]", both=("apply.align=mean", *ALL_MONTHS)
+    ),
+    "apply.ood.threshold_share": change(
+        "apply", "apply.ood.threshold_share=0.0", "apply.ood.threshold_share=1.0", both=("apply.ood.on_exceed=fail",)
+    ),
+    "apply.ood.on_exceed": change("apply", "apply.ood.on_exceed=fail", both=("apply.ood.threshold_share=0.0",)),
+    "apply.members.of": change(
+        "apply",
+        "apply.members={of: dropout}",
+        "apply.members={of: seeds}",
+        both=("train.seeds=[0, 1]", "model.dropout=0.3", "apply.days=test"),
+    ),
+    "apply.members.number": change(
+        "apply",
+        "apply.members={of: dropout, number: 3}",
+        "apply.members={of: dropout, number: 2}",
+        both=("model.dropout=0.3", "apply.days=test"),
+    ),
+    "apply.members.write": change(
+        "apply",
+        "apply.members={of: dropout, number: 2, write: mean_and_spread}",
+        "apply.members={of: dropout, number: 2}",
+        both=("model.dropout=0.3", "apply.days=test"),
     ),
     "evaluate.region": change("evaluate", "evaluate.region=land", both=("static=[orog, sftlf]", "apply.days=test")),
     "evaluate.wet_day_mm": change("evaluate", "evaluate.wet_day_mm=3.0", both=("apply.days=test",)),
@@ -221,6 +252,21 @@ def test_every_option_is_here():
 MORE = {
     "sources.aggregate: cell_methods": change(
         "pairs", "sources.R.aggregate=cell_methods", "sources.R.aggregate=mean", both=(files("hourly", "rcm"),)
+    ),
+    "apply.align: quantile": change(
+        "apply", "apply.align=quantile", "apply.align=mean", both=("apply.align_window=[2001, 2001]", *ALL_MONTHS)
+    ),
+    "apply.align: adabn": change(
+        "apply",
+        "apply.align=adabn",
+        "apply.align=mean",
+        both=("model={name: unet_doury, width: 4}", "apply.align_window=[2001, 2001]", *ALL_MONTHS),
+    ),
+    "apply.members: samples": change(
+        "apply",
+        "apply.members={of: samples, number: 2}",
+        "apply.members={of: dropout, number: 2}",
+        both=("loss={name: gaussian}", "model.dropout=0.3", "apply.days=test"),
     ),
     "normalise.predictors: monthly": change("apply", "normalise.predictors=monthly", both=("apply.days=test",)),
     "upscale.smooth: 5": change("pairs", "upscale.smooth=5", "upscale.smooth=3"),

@@ -1,7 +1,7 @@
 """GCM predictors brought to the climate of the predictors that a run has learned from, by month and cell, with the GCM's own change kept.
 
-No truth is read. Two methods (``apply.align``), G being the GCM, U the training predictors (RCMu) and both means and standard deviations
-those of the training days within a common historical window (``apply.align_window``), for each cell, channel and calendar month:
+No truth is read. Three methods (``apply.align``), G being the GCM, U the training predictors (RCMu) and all statistics those of the
+training days within a common historical window (``apply.align_window``), for each cell, channel and calendar month:
 
 ``mean``: x* = x - mean_G + mean_U.
 
@@ -9,6 +9,9 @@ those of the training days within a common historical window (``apply.align_wind
 month over as many years as the window has, around the day's year. Only what departs from d is scaled, so the change itself is neither
 stretched nor lost. This is the delta-preserving scaling of deep4downscaling (scaling_delta_correction), with a running change in place
 of one for a whole period.
+
+``quantile``: x* = Q_U(F_G(x - d)) + d with the quantile function of U and the distribution function of G, see apply/quantiles.py: also
+the shape of the distribution becomes that of U.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from downscale.apply.quantiles import monthly_quantiles, offsets
 from downscale.errors import InputDataError
 from downscale.pairs.normalise import blocks, compute_monthly
 
 log = logging.getLogger(__name__)
-METHODS = ("mean", "gcm_align")
+METHODS = ("mean", "gcm_align", "quantile")
 MONTH_DAYS = 10
 """A calendar month needs this many training days in the window on both sides."""
 
@@ -54,7 +58,7 @@ class Alignment:
     """How the predictors of one pair group are aligned; nothing is read before the first use.
 
     Attributes:
-        method: "mean" or "gcm_align".
+        method: one of METHODS.
         window: first and last year.
         source: the group to be aligned.
         training: what the run has learned from, pooled.
@@ -74,8 +78,15 @@ class Alignment:
         """
         month = days // 100 % 100 - 1
         change = self._change(days // 10000, month)
-        result = (maps - change - self._source[0][month]) * self._ratio[month] + self._training[0][month] + change
+        if self.method == "quantile":
+            result = maps + offsets(maps - change, month, *self._quantiles)
+        else:
+            result = self._scaled(maps, month, change)
         return np.where(self.positive[:, None, None], np.maximum(result, 0.0), result).astype(np.float32)
+
+    def _scaled(self, maps: np.ndarray, month: np.ndarray, change: np.ndarray | float) -> np.ndarray:
+        result: np.ndarray = (maps - change - self._source[0][month]) * self._ratio[month] + self._training[0][month] + change
+        return result
 
     @cached_property
     def _source(self) -> tuple[np.ndarray, np.ndarray]:
@@ -84,6 +95,12 @@ class Alignment:
     @cached_property
     def _training(self) -> tuple[np.ndarray, np.ndarray]:
         return _monthly(self.training, self.window)
+
+    @cached_property
+    def _quantiles(self) -> tuple[np.ndarray, np.ndarray]:
+        return monthly_quantiles([_windowed(self.source, self.window)]), monthly_quantiles(
+            [_windowed(case, self.window) for case in self.training]
+        )
 
     @cached_property
     def _ratio(self) -> np.ndarray:
@@ -119,6 +136,17 @@ class Alignment:
         years, change = self._years
         return np.asarray(change[np.searchsorted(years, year), month])
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was fitted, float32: means and stds or quantiles (12, ..., C, H, W) of both sides, and the change by year and month."""
+        found = {"source_mean": self._source[0], "training_mean": self._training[0]}
+        if self.method == "gcm_align":
+            found |= {"source_std": self._source[1], "training_std": self._training[1]}
+        if self.method == "quantile":
+            found |= {"source_quantiles": self._quantiles[0], "training_quantiles": self._quantiles[1]}
+        if self.method != "mean":
+            found |= {"change_years": self._years[0], "change": self._years[1]}
+        return {name: np.ascontiguousarray(array, np.float32) for name, array in found.items()}
+
     def words(self) -> str:
         """For attributes and logs."""
         on = ", ".join(f"{group.name}/{kind}" for group, kind in self.training)
@@ -131,7 +159,7 @@ def align(
     """An alignment of a pair group's predictors, after a look at whether the window has days enough.
 
     Args:
-        method: "mean" or "gcm_align".
+        method: one of METHODS.
         window: first and last year, both included.
         source: the group to be aligned, and its kind.
         training: the groups that the run has learned from, and their kinds.
@@ -144,7 +172,7 @@ def align(
     needed = np.unique(days // 100 % 100)
     findings = []
     for side in ([source], list(training)):
-        found = np.sum([np.bincount(group.days[_within(group, window)] // 100 % 100, minlength=13) for group, _ in side], axis=0)
+        found = np.sum([np.bincount(group.days[within(group, window)] // 100 % 100, minlength=13) for group, _ in side], axis=0)
         few = [f"{month} ({found[month]})" for month in needed.tolist() if found[month] < MONTH_DAYS]
         if few:
             findings.append(f"{', '.join(f'{group.name}/{kind}' for group, kind in side)}: month(s) {', '.join(few)}")
@@ -200,17 +228,20 @@ class _Window:
         return self.group.scalars(index)
 
     def split(self, name: str) -> np.ndarray:
-        return _within(self.group, self.window) if name == "train" else self.group.split(name)
+        return within(self.group, self.window) if name == "train" else self.group.split(name)
 
 
-def alignment_facts(alignment: Alignment, digests: Sequence[str]) -> dict[str, Any]:
+def alignment_facts(method: str, window: tuple[int, int], training: Sequence[Case], digests: Sequence[str]) -> dict[str, Any]:
     """What decides the numbers of an alignment, for the prediction's recipe; ``digests`` of the groups on both sides and of the split."""
     state = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    on = [f"{group.name}/{kind}" for group, kind in alignment.training]
-    return {"method": alignment.method, "window": list(alignment.window), "to": on, "pairs": state}
+    return {"method": method, "window": list(window), "to": [f"{group.name}/{kind}" for group, kind in training], "pairs": state}
 
 
-def _within(group: Coarse, window: tuple[int, int]) -> np.ndarray:
+def _windowed(case: Case, window: tuple[int, int]) -> tuple[_Window, str]:
+    return _Window(case[0], window), case[1]
+
+
+def within(group: Coarse, window: tuple[int, int]) -> np.ndarray:
     """Training days of a group within the window."""
     index = group.split("train")
     year = group.days[index] // 10000
@@ -218,7 +249,7 @@ def _within(group: Coarse, window: tuple[int, int]) -> np.ndarray:
 
 
 def _monthly(cases: Sequence[Case], window: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    found = compute_monthly([(_Window(group, window), kind) for group, kind in cases])
+    found = compute_monthly([_windowed(case, window) for case in cases])
     return found.mean, found.std
 
 

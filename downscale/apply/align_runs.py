@@ -2,28 +2,80 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 from downscale.apply.adapt import AlignedGroup, Case, align, alignment_facts
+from downscale.apply.refresh import Refresh
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import InputDataError
 from downscale.pairs.store import PairGroup, PairStore
+from downscale.training.adaptation import has_batch_norm
 from downscale.training.run import Run
 from downscale.variables import lookup
 
+log = logging.getLogger(__name__)
 READS_NO_MAPS = ("bilinear", "climatology")
+FITTED = "alignment.safetensors"
+FOREIGN_CLIMATE = (
+    "aligned with the RCMu of another GCM: the climate of this GCM is gone together with its inconsistency; "
+    "read changes between periods, not absolute values"
+)
 
 
-def aligned(
-    cfg: ExperimentConfig, store: PairStore, run: Run, source: tuple[PairGroup, str], days: np.ndarray
-) -> tuple[Any, dict[str, Any] | None]:
-    """A pair group as a run shall read it, and what the prediction's recipe says about that.
+@dataclass(frozen=True)
+class Aligned:
+    """How a run reads one source.
+
+    Attributes:
+        group: the pairs as the run shall read them.
+        run: gives the run that shall read them; with AdaBN another one than was trained, made at the first call.
+        facts: what the prediction's recipe says; None where nothing is aligned.
+        attributes: for the files.
+        fitted: gives what was fitted, by name.
+        of_run: name of the run where it is the network's own statistics that were fitted.
+    """
+
+    group: Any
+    run: Callable[[], Run]
+    facts: dict[str, Any] | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    fitted: Callable[[], dict[str, np.ndarray]] | None = None
+    of_run: str = ""
+
+
+def write_fitted(read: Sequence[Aligned], folder: Path) -> None:
+    """Write what was fitted beside a prediction: ``alignment.safetensors``, with AdaBN one for each run; nothing where nothing was.
+
+    Args:
+        read: how each of the prediction's runs reads the source. What is fitted to fields is the same for all.
+        folder: of the prediction. Several processes may write there: they write the same.
+    """
+    for position, one in enumerate(read):
+        if one.fitted is None or (position and not one.of_run):
+            continue
+        name = f"alignment-{one.of_run}.safetensors" if len(read) > 1 and one.of_run else FITTED
+        temporary = folder / f"{name}.{os.getpid()}.partial"
+        temporary.write_bytes(save({key: np.ascontiguousarray(array) for key, array in one.fitted().items()}))
+        temporary.replace(folder / name)
+        for left in folder.glob(f"{name}.*.partial"):
+            left.unlink(missing_ok=True)
+
+
+def aligned(cfg: ExperimentConfig, store: PairStore, run: Run, source: tuple[PairGroup, str], days: np.ndarray) -> Aligned:
+    """A pair group as a run shall read it, and what the prediction says about that.
 
     GCM fields are aligned with the predictors that the run has learned from (of a fine-tuned run: those of the last stage), or with the
-    RCMu fields of the RCM that the GCM drives. The group comes back as it is, with None, where nothing is asked for, for RCMu fields, for
-    pairs that the run has learned from, and for the baselines that read no maps.
+    RCMu fields of the RCM that the GCM drives. The group comes back as it is where nothing is asked for, for RCMu fields, for pairs
+    that the run has learned from, and for the baselines that read no maps. AdaBN leaves the group alone and changes the run, where it
+    has batch normalisation.
 
     Args:
         cfg: its ``apply.align`` decides.
@@ -37,15 +89,42 @@ def aligned(
     """
     group, kind = source
     learned = list(run.card["recipe"].get("on", ()))
-    first, last = cfg.apply.align_window or (0, 0)
+    method, window = cfg.apply.align, (cfg.apply.align_window or (0, 0))
+    first, last = window
     mine = f"{group.name}/{kind}" in learned or run.spec["model"]["name"] in READS_NO_MAPS
-    if cfg.apply.align == "none" or kind != "imperfect" or mine:
-        return group, None
+    if method == "none" or kind != "imperfect" or mine:
+        return Aligned(group, lambda: run)
+    note = {} if group.name in {case.partition("/")[0] for case in learned} else {"downscale_alignment_note": FOREIGN_CLIMATE}
+    if method == "adabn":
+        return _refreshed(store, run, source, (first, last), note)
     training = _own(group) if cfg.apply.align_to == "own" else _training(store, run, learned)
     positive = [lookup(channel.variable).non_negative for channel in run.channels]
-    alignment = align(cfg.apply.align, (first, last), source, training, positive, days)
-    digests = [store.split_digest, *(str(one.attributes["digest"]) for one, _ in (source, *training))]  # type: ignore[attr-defined]
-    return AlignedGroup(group, alignment), alignment_facts(alignment, digests)
+    alignment = align(method, (first, last), source, training, positive, days)
+    note = {} if cfg.apply.align_to == "own" else note
+    if note:
+        log.warning("%s: %s", group.name, FOREIGN_CLIMATE)
+    return Aligned(
+        AlignedGroup(group, alignment),
+        lambda: run,
+        alignment_facts(method, (first, last), training, _digests(store, [source, *training])),
+        {"downscale_alignment": alignment.words(), **note},
+        alignment.arrays,
+    )
+
+
+def _refreshed(store: PairStore, run: Run, source: tuple[PairGroup, str], window: tuple[int, int], note: dict[str, str]) -> Aligned:
+    """AdaBN, where the run has batch normalisation."""
+    group = source[0]
+    if not has_batch_norm(run.emulator):
+        log.warning("apply.align: adabn: %s has no batch normalisation: %s is read as it is", run.path.name, group.name)
+        return Aligned(group, lambda: run)
+    refresh = Refresh(run, source, window)
+    facts = alignment_facts("adabn", window, [], _digests(store, [source]))
+    return Aligned(group, refresh, facts, {"downscale_alignment": refresh.words(), **note}, refresh.arrays, run.path.name)
+
+
+def _digests(store: PairStore, cases: list[Case]) -> list[str]:
+    return [store.split_digest, *(str(one.attributes["digest"]) for one, _ in cases)]  # type: ignore[attr-defined]
 
 
 def _own(group: PairGroup) -> list[Case]:

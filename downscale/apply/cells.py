@@ -117,7 +117,7 @@ class Bench:
         how = self.cfg.apply.model_copy(update={"align": "gcm_align", "align_window": list(self.window or ())})
         days = self.target.days[self.target.split("test")]
         kind = self.case.partition("/")[2]
-        return aligned(self.cfg.model_copy(update={"apply": how}), self.store, self.source, (self.target, kind), days)[0]
+        return aligned(self.cfg.model_copy(update={"apply": how}), self.store, self.source, (self.target, kind), days).group
 
     @cached_property
     def portions(self) -> list[Portion]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from downscale.apply.flow import HDF5
+from downscale.cf.calendar import encode_days, expected_days
 from downscale.cf.open import Source, open_files
 from downscale.errors import ConfigError, InputDataError
 from downscale.grid.cells import Edges
@@ -24,6 +26,8 @@ from downscale.training.reading import Holes, Windows, read_windows
 from downscale.variables import Channel
 
 log = logging.getLogger(__name__)
+MOST_MISSING = 364
+"""A gap of a year or more parts two periods; a shorter one is days that are missing."""
 Block = tuple[Windows, np.ndarray, np.ndarray]
 """Predictors, scalars and surface of some days."""
 
@@ -37,6 +41,9 @@ class Feed(Protocol):
     def block(self, start: int, stop: int, holes: Holes) -> Block:
         """Predictors with those of the days around (see read_windows; ``holes`` says which days, and what may be missing), scalars (n, K)
         and surface (n, V, H, W) of ``days[start:stop]``, float32, working units."""
+
+    def close(self) -> None:
+        """Close what reading has left open; it is opened again when it is needed."""
 
 
 @dataclass
@@ -59,10 +66,17 @@ class GroupFeed:
         windows = read_windows(lambda some: group.predictors(self.kind, some), group.days, group.calendar, index, holes)
         return windows, group.scalars(index), group.surface(self.kind, index)
 
+    def close(self) -> None:
+        """See Feed."""
+
 
 @dataclass
 class FileFeed:
-    """NetCDF files brought to the run's coarse grid as they are read."""
+    """NetCDF files brought to the run's coarse grid as they are read.
+
+    A day that the files lack stands in the feed with missing values, unless more than ``MOST_MISSING`` days in a row are lacking: then
+    the files are of several periods.
+    """
 
     source: Source
     reader: CoarseReader
@@ -75,16 +89,46 @@ class FileFeed:
 
     def __post_init__(self) -> None:
         self.calendar = self.source.calendar
-        self.days = self.source.days
+        self.days = with_missing(self.source.days, self.calendar)
+        absent = len(self.days) - len(self.source.days)
+        if absent:
+            some = np.setdiff1d(self.days, self.source.days)[:5].tolist()
+            self.source.notes.append(f"input: {absent} day(s) are missing and are written as missing: {', '.join(map(str, some))}")
+            log.warning("%s", self.source.notes[-1])
 
     def block(self, start: int, stop: int, holes: Holes) -> Block:
         """See Feed."""
         days, index = self.days[start:stop], np.arange(start, min(stop, len(self.days)))
-        windows = read_windows(
-            lambda some: self.reader.read(self.channels, self.days[some], self.shape), self.days, self.calendar, index, holes
-        )
-        surface = self.reader.read(self.targets, days, self.shape)
+        with HDF5:
+            windows = read_windows(lambda some: self._read(self.channels, self.days[some]), self.days, self.calendar, index, holes)
+            surface = self._read(self.targets, days)
         return windows, self.forcings(days, self.calendar), surface
+
+    def close(self) -> None:
+        """See Feed."""
+        with HDF5:
+            self.source.close()
+
+    def _read(self, channels: Sequence[Channel], days: np.ndarray) -> np.ndarray:
+        """Maps (n, C, H, W), NaN on days that the files lack."""
+        there = np.isin(days, self.source.days)
+        if there.all():
+            return self.reader.read(channels, days, self.shape)
+        maps = np.full((len(days), len(channels), *self.shape), np.nan, np.float32)
+        if there.any():
+            maps[there] = self.reader.read(channels, days[there], self.shape)
+        return maps
+
+
+def with_missing(days: np.ndarray, calendar: str) -> np.ndarray:
+    """Days yyyymmdd with those that are missing between them, but for gaps of more than ``MOST_MISSING`` days."""
+    if len(days) < 2:
+        return days
+    numbers = np.rint(encode_days(days, calendar) - 0.5).astype(np.int64)
+    steps = np.diff(numbers)
+    gaps = np.flatnonzero((steps > 1) & (steps <= MOST_MISSING + 1))
+    lost = [expected_days(int(days[at]), int(days[at + 1]), calendar)[1:-1] for at in gaps]
+    return np.sort(np.concatenate([days, *lost])) if lost else days
 
 
 @dataclass(frozen=True)
@@ -100,7 +144,18 @@ class Needs:
     edges: Edges = "great_circle"
 
 
-def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, assume_units: dict[str, str]) -> FileFeed:
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: as the keys of the same names of a source in the config."""
+
+    assume_units: Mapping[str, str] = field(default_factory=dict)
+    fill_values: Sequence[float] = ()
+    aggregate: str = "none"
+
+
+def open_feed(
+    paths: Sequence[Path], needs: Needs, *, forcings: Path | None, reading: Reading | None = None, member: int | str | None = None
+) -> FileFeed:
     """Open files of a GCM, or of an RCM whose fields are then upscaled as in training.
 
     A grid whose cells are on average less than half a training cell is taken for an RCM's and upscaled conservatively;
@@ -118,12 +173,16 @@ def open_feed(paths: Sequence[Path], needs: Needs, *, forcings: Path | None, ass
         )
     if forcings is not None and not needs.forcing_columns:
         raise ConfigError("the run was trained without forcings", where=f"--forcings {forcings}", hint="leave --forcings out")
+    reading = reading or Reading()
     source = open_files(
         "input",
         list(paths),
         list(needs.channels),
         optional=list(needs.targets),
-        assume_units=assume_units,
+        assume_units=reading.assume_units,
+        fill_values=reading.fill_values,
+        aggregate=reading.aggregate,
+        member=member,
         gaps="skip",
         day_shift_hours=12.0,  # whatever a day is in these files, it is noted
     )

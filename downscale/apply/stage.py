@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from contextlib import closing
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from downscale import __version__
-from downscale.apply.align_runs import aligned
-from downscale.apply.feed import GroupFeed, Needs, open_feed
-from downscale.apply.predict import MANIFEST, ProgressCallback, Task, run_tasks
-from downscale.config.load import digest
+from downscale.apply.files import FileOptions, file_jobs
+from downscale.apply.jobs import config_jobs
+from downscale.apply.marks import MANIFEST
+from downscale.apply.share import ProgressCallback, run_jobs
+from downscale.apply.tasks import Job
+from downscale.apply.trust import judge, line
+from downscale.apply.workers import run_in_workers
 from downscale.config.schema import ApplyConfig, ExperimentConfig
-from downscale.errors import ConfigError
-from downscale.pairs.build import STORE_NAME
-from downscale.pairs.store import PairGroup, PairStore
-from downscale.training.run import Run, list_runs, load_run
-from downscale.variables import Channel
+from downscale.config.trust import OodConfig
+from downscale.hpc.room import require_writable
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a list of predictions is worked off.
+
+    Attributes:
+        overwrite: replace predictions of another recipe.
+        dry_run: say what would be done, write nothing.
+        force_unlock: take over locks, whatever they say.
+        wait: stay until what other processes have claimed is done too.
+        workers: processes started for the list; 1: this one does it.
+        progress: called with days done, all days, and what is in work.
+    """
+
+    overwrite: bool = False
+    dry_run: bool = False
+    force_unlock: bool = False
+    wait: bool = True
+    workers: int = 1
+    progress: ProgressCallback | None = None
 
 
 def apply_run(
-    cfg: ExperimentConfig,
-    *,
-    runs: Sequence[str] = (),
-    sources: Sequence[str] = (),
-    device: str = "auto",
-    overwrite: bool = False,
-    dry_run: bool = False,
-    force_unlock: bool = False,
-    progress: ProgressCallback | None = None,
+    cfg: ExperimentConfig, *, runs: Sequence[str] = (), sources: Sequence[str] = (), device: str = "auto", **manner: Any
 ) -> dict[str, Any]:
     """Apply runs to the prepared sources of an experiment.
 
@@ -41,146 +51,83 @@ def apply_run(
         runs: names in the workspace or paths; all complete runs of the workspace when empty.
         sources: names of rcm or gcm sources; all when empty. An rcm source means its RCMu, a gcm source its own fields.
         device: "auto", "cpu" or "cuda".
-        overwrite, dry_run, force_unlock, progress: see run_tasks; dry_run lists the tasks only.
+        **manner: see Manner.
 
     Returns:
         ``artefact`` and a line per prediction.
+
+    Raises:
+        TransferabilityError: too many days are far from the training days, and ``apply.ood.on_exceed`` is "fail".
     """
-    store = PairStore.open(cfg.workspace_path() / STORE_NAME, cfg.split)
-    unknown = sorted(set(sources) - set(cfg.sources))
-    if unknown:
-        raise ConfigError(f"no source '{unknown[0]}' in the config", where="--source", hint=f"have {', '.join(cfg.sources)}")
-    loaded = [load_run(path, device=device) for path in list_runs(cfg.workspace_path(), runs)]
-    tasks = [task for run in loaded for task in _tasks(cfg, store, run, sources)]
     root = cfg.workspace_path() / "predictions"
-    if dry_run:
-        return {"artefact": None, "would write": [f"{task.folder}: {len(task.feed.days)} days" for task in tasks]}
-    lines = run_tasks(
-        tasks,
-        block_days=cfg.apply.block_days,
-        compression=cfg.apply.compression,
-        overwrite=overwrite,
-        force_unlock=force_unlock,
-        progress=progress,
-    )
-    return {"artefact": root, "predictions": lines}
-
-
-def _tasks(cfg: ExperimentConfig, store: PairStore, run: Run, sources: Sequence[str]) -> list[Task]:
-    tasks = []
-    for group in store.groups.values():
-        for kind in group.kinds:
-            name = _source_name(cfg, group, kind)
-            if sources and name not in sources:
-                continue
-            index = group.split("test") if cfg.apply.days == "test" and group.has_truth else np.arange(len(group.days))
-            if not len(index) or (run.needs_surface and not np.isfinite(group.surface(kind, index[:1])).any()):
-                continue
-            run.check_inputs(store.channels, store.coarse, store.scalars)
-            facts = {
-                "run": run.path.name,
-                "group": group.name,
-                "kind": kind,
-                "source": name,
-                "input_digest": group.attributes["digest"],
-                "notes": group.notes,
-                **run.facts,
-            }
-            fed, said = aligned(cfg, store, run, (group, kind), group.days[index])
-            facts |= {"align": said} if said else {}
-            folder = cfg.workspace_path() / "predictions" / run.path.name / f"{group.name}_{kind}"
-            attributes = _attributes(run, name, kind, cfg.sources[name].facets)
-            attributes |= {"downscale_alignment": fed.alignment.words()} if said else {}
-            tasks.append(Task(run, GroupFeed(fed, kind, index), folder, facts, attributes, cfg.workspace_path()))
-    return tasks
-
-
-def _source_name(cfg: ExperimentConfig, group: PairGroup, kind: str) -> str:
-    return group.name if kind == "perfect" or not group.has_truth else cfg.driver_of(group.name) or group.name
+    require_writable(root)
+    jobs = config_jobs(cfg, runs, sources, device)
+    order = {"config": json.loads(cfg.model_dump_json()), "runs": list(runs), "sources": list(sources), "device": device}
+    done = _work(jobs, cfg.apply.block_days, Manner(**manner), order, share=True)
+    return {"artefact": root if "predictions" in done else None, **done, **_far(jobs, cfg.apply.ood)}
 
 
 def apply_files(
-    run_path: Path,
-    inputs: Sequence[Path],
-    output: Path,
-    *,
-    forcings: Path | None = None,
-    assume_units: dict[str, str] | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    dry_run: bool = False,
-    force_unlock: bool = False,
-    progress: ProgressCallback | None = None,
+    run_path: Path, inputs: Sequence[Path], output: Path, *, options: FileOptions | None = None, device: str = "auto", **manner: Any
 ) -> dict[str, Any]:
     """Apply one run folder to files, without config or training data.
 
     Args:
         run_path: the run folder.
         inputs: NetCDF files of a GCM or of an RCM with the run's channels.
-        output: folder for one file per variable.
-        forcings: CSV of the scenario, for runs trained with forcings.
-        assume_units: variable -> units that replace the files' attribute.
-        device, overwrite, dry_run, force_unlock, progress: as in apply_run.
+        output: folder for one file per variable; with several members or model runs, for a folder for each.
+        options: how files are read and written.
+        device: "auto", "cpu" or "cuda".
+        **manner: see Manner.
 
     Raises:
         InputDataError: channels, levels, units or grid do not fit the run (a line per difference).
     """
-    run = load_run(run_path, device=device)
-    needs = Needs(
-        run.channels,
-        [Channel(name) for name in run.targets],
-        run.forcing_columns,
-        run.coarse,
-        run.smooth,
-        run.min_valid_fraction,
-        run.edges,
-    )
-    feed = open_feed(inputs, needs, forcings=forcings, assume_units=assume_units or {})
-    facts = {
-        "run": run.path.name,
-        "group": "files",
-        "kind": "files",
-        "source": "files",
-        "input_digest": digest(feed.source.files),
-        "files": feed.source.files,
-        "notes": feed.source.notes,
-        **run.facts,
+    require_writable(output)
+    options, how = options or FileOptions(), Manner(**manner)
+    jobs = file_jobs(run_path, inputs, output, options, device)
+    order = {
+        "run": str(run_path),
+        "inputs": [str(path) for path in inputs],
+        "output": str(output),
+        "options": options.plain(),
+        "device": device,
     }
-    task = Task(
-        run,
-        feed,
-        output,
-        facts,
-        _attributes(run, ", ".join(path.name for path in inputs[:3]) + (" ..." if len(inputs) > 3 else ""), "files", {}),
-    )
-    span = f"{feed.days[0]}..{feed.days[-1]} ({len(feed.days)} days, {feed.calendar})"
-    if dry_run:
-        return {"artefact": None, "would write": f"{', '.join(run.targets)} for {span} to {output}", "notes": feed.source.notes}
-    defaults = ApplyConfig()
-    with closing(feed.source):
-        lines = run_tasks(
-            [task],
-            block_days=defaults.block_days,
-            compression=defaults.compression,
-            overwrite=overwrite,
-            force_unlock=force_unlock,
-            progress=progress,
-        )
-    return {"artefact": output, "days": span, "notes": feed.source.notes, "predictions": lines, "manifest": str(output / MANIFEST)}
+    done = _work(jobs, ApplyConfig().block_days, how, order, share=len(jobs) > 1 or how.workers > 1)
+    notes = list(dict.fromkeys(note for job in jobs for note in job.facts["notes"]))
+    if "predictions" not in done:
+        return {"artefact": None, **done, "notes": notes}
+    single = {"days": _span(jobs[0]), "manifest": str(output / MANIFEST)} if len(jobs) == 1 else {}
+    return {"artefact": output, **single, "notes": notes, **done, **_far(jobs, OodConfig())}
 
 
-def _attributes(run: Run, source: str, kind: str, facets: dict[str, str]) -> dict[str, str]:
-    """Provenance in the files (CONVENTIONS B.5)."""
-    trained = ", ".join(run.facts["trained_on"])
-    words = {"perfect": "upscaled RCM fields (RCMu)", "imperfect": "GCM fields", "files": "given files"}[kind]
-    return {
-        "title": f"Emulated fields: {run.path.name} applied to {source}",
-        "source": f"statistical emulator of a regional climate model ({run.facts['model']}), trained on {trained}",
-        "history": f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} downscale {__version__} apply",
-        "comment": f"predictors: {words} of {source}",
-        "downscale_version": __version__,
-        "downscale_model_id": run.model_id,
-        "downscale_config_sha256": run.config_digest,
-        "downscale_model_training": trained,
-        **{f"driving_{key}" if not key.startswith("driving_") else key: value for key, value in sorted(facets.items())},
-    }
+def _work(jobs: Sequence[Job], block_days: int, how: Manner, order: Mapping[str, Any], *, share: bool) -> dict[str, Any]:
+    if how.dry_run:
+        return {"would write": [f"{job.folder}: {', '.join(job.run.targets)} for {_span(job)}" for job in jobs]}
+    if how.workers > 1:
+        return {
+            "predictions": run_in_workers(jobs, order, how.workers, overwrite=how.overwrite, force=how.force_unlock, progress=how.progress)
+        }
+    lines = run_jobs(
+        jobs,
+        block_days=block_days,
+        overwrite=how.overwrite,
+        force_unlock=how.force_unlock,
+        wait=how.wait,
+        share=share,
+        progress=how.progress,
+    )
+    return {"predictions": lines}
+
+
+def _span(job: Job) -> str:
+    days = job.feed.days
+    return f"{days[0]}..{days[-1]} ({len(days)} days, {job.feed.calendar})" if len(days) else "no days"
+
+
+def _far(jobs: Sequence[Job], ood: OodConfig) -> dict[str, Any]:
+    """Lines about days far from the training days, of finished predictions."""
+    found = {f"{job.folder.parent.name}/{job.folder.name}": (job.recorded() or {}).get("ood") for job in jobs if job.complete()}
+    known = {name: summary for name, summary in found.items() if summary}
+    judge(known, ood.threshold_share, ood.on_exceed)
+    return {"days far from training": [f"{name}: {line(summary)}" for name, summary in known.items()]} if known else {}

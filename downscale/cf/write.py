@@ -1,47 +1,32 @@
-"""Fields to CF-1.11 files: NETCDF4 classic model, float32 data, float64 coordinates; verified before they get their name.
-
-A file under its final name is complete: it is written as ``NAME.partial``, flushed to disk, opened again and compared, and only then
-renamed.
-"""
+"""Fields to CF-1.11 files: NETCDF4 classic model, float32 data, float64 coordinates; verified before they get their name."""
 
 from __future__ import annotations
 
-import logging
-import shutil
-import zlib
-from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import netCDF4
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from downscale import __version__
-from downscale.cf.calendar import canonical, day_bounds, encode_days, iso
-from downscale.cf.skeleton import FILL, define_field, define_time
+from downscale.cf.skeleton import FILL, define_field
+from downscale.cf.timed import Series, SeriesWriter, TimedFile, create, remove, write_error
 from downscale.cf.units import to_file
 from downscale.config.folders import to_disk
 from downscale.coordinates import Coordinates
-from downscale.errors import DownscaleError
 from downscale.hpc.paths import refuse_links
 from downscale.variables import Variable
 
 if TYPE_CHECKING:
     import xarray as xr
 
-log = logging.getLogger(__name__)
+__all__ = ["FieldWriter", "SeriesWriter", "round_bits", "rounding", "stored", "write_error", "write_static"]
+MANTISSA_BITS = 23
 
 
-class FieldWriter:
-    """Streaming writer of one variable; use it as a context manager.
-
-    On a normal exit the file is closed, verified and renamed; on an exception the unfinished file is removed. A killed process leaves
-    only ``PATH.partial``, which the next writer of the same path replaces.
-    """
+class FieldWriter(TimedFile):
+    """Streaming writer of one variable, see TimedFile; use it as a context manager."""
 
     def __init__(
         self,
@@ -53,6 +38,10 @@ class FieldWriter:
         attributes: Mapping[str, str],
         compression: int = 1,
         variable_attributes: Mapping[str, Any] | None = None,
+        members: Sequence[str] = (),
+        series: Series | None = None,
+        significant_bits: int | None = None,
+        length: int | None = None,
     ) -> None:
         """Create the file.
 
@@ -64,110 +53,48 @@ class FieldWriter:
             attributes: global attributes: provenance, facets, title, history.
             compression: deflate level, 0 for none.
             variable_attributes: further attributes of the variable.
+            members: labels of realizations: the variable gets that dimension after time.
+            series: numbers a day that stand beside the variable, with their attributes.
+            significant_bits: bits of the mantissa that are kept, see round_bits; None for all.
+            length: number of days, where it is known: the time axis becomes one chunk.
 
         Raises:
             DownscaleError: the file cannot be written, with the path and the free space.
             OutputExistsError: the file is a symbolic link.
         """
-        self.path, self.variable, self.calendar = Path(path), variable, canonical(calendar)
-        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.variable, self._bits = variable, significant_bits
         self._conversion = to_file(variable)
-        self._count, self._last, self._checksum = 0, 0, 0
-        self._file: netCDF4.Dataset | None = None
-        refuse_links(self.path)
-        try:
-            self._file = _create(self.partial, attributes)
-            define_time(self._file, self.calendar)
-            self._field = define_field(self._file, variable, coordinates, compression, timed=True)
-            self._field.setncatts(dict(variable_attributes or {}))
-        except (OSError, RuntimeError) as error:
-            raise self._failed(error) from error
 
-    def append(self, days: ArrayLike, values: NDArray[Any]) -> None:
+        def define(file: netCDF4.Dataset) -> None:
+            field = define_field(file, variable, coordinates, compression, timed=True, members=members, series=series)
+            field.setncatts({**rounding(significant_bits), **(variable_attributes or {})})
+
+        super().__init__(path, calendar, attributes, series, define, length)
+
+    def append(self, days: ArrayLike, values: NDArray[Any], series: Mapping[str, ArrayLike] | None = None) -> None:
         """Write further days.
 
         Args:
             days: yyyymmdd, ascending and after those already written.
-            values: (time, y, x) in working units; NaN becomes the fill value.
+            values: (time, y, x), or (time, member, y, x) with members, in working units; NaN becomes the fill value.
+            series: name -> (time,), all that were defined.
 
         Raises:
             DownscaleError: the disk is full or the file cannot be written; the unfinished file is removed.
             ValueError: days out of order, or a shape that is not the grid's.
         """
-        if self._file is None:
-            raise ValueError(f"{self.path} is closed")
-        stamps, fields = np.asarray(days, dtype=np.int64), np.asarray(values)
-        if fields.shape != (len(stamps), *self._field.shape[1:]):
-            raise ValueError(f"fields have shape {fields.shape}, expected {(len(stamps), *self._field.shape[1:])}")
-        if not len(stamps):
-            return
-        if (np.diff(stamps) <= 0).any() or stamps[0] <= self._last:
-            raise ValueError(f"days are not ascending: {stamps[0]} after {self._last}")
-        stored = _stored(fields, self._conversion.scale, self._conversion.offset)
-        window = slice(self._count, self._count + len(stamps))
-        try:
-            self._field[window] = stored
-            self._file["time"][window] = encode_days(stamps, self.calendar)
-            self._file["time_bnds"][window] = day_bounds(stamps, self.calendar)
-        except (OSError, RuntimeError) as error:
-            raise self._failed(error) from error
-        self._count, self._last, self._checksum = window.stop, int(stamps[-1]), zlib.crc32(stored[-1].tobytes())
-
-    def close(self) -> None:
-        """Finish: flush to disk, verify, rename. Raises DownscaleError when any of it fails."""
-        if self._file is None:
-            return
-        try:
-            file, self._file = self._file, None
-            file.close()
-            to_disk(self.partial)
-            self._verify()
-            self.partial.replace(self.path)
-            to_disk(self.path.parent)
-        except (OSError, RuntimeError) as error:
-            raise self._failed(error) from error
-        log.debug("%s: %d days to %s", self.path, self._count, iso(self._last) if self._count else "none")
-
-    def abort(self) -> None:
-        """Give up: remove the unfinished file."""
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                file.close()
-            except (OSError, RuntimeError) as error:
-                log.debug("closing %s: %s", self.partial, error)
-        _remove(self.partial)
-
-    def __enter__(self) -> FieldWriter:
-        """The writer itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close after success, abort after an exception."""
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-    def _verify(self) -> None:
-        """Open the finished file and compare the number of days, the last day and the last field with what was written."""
-        with netCDF4.Dataset(self.partial) as file:
-            file.set_auto_maskandscale(False)
-            times = np.asarray(file["time"][:])
-            whole = len(times) == self._count
-            if whole and self._count:
-                last = np.ascontiguousarray(file[self.variable.name][-1])
-                whole = zlib.crc32(last.tobytes()) == self._checksum and bool(times[-1] == encode_days([self._last], self.calendar)[0])
-        if not whole:
-            raise OSError("the written file differs from what was to be written")
-
-    def _failed(self, error: Exception) -> DownscaleError:
-        self.abort()
-        return write_error(self.path, error)
+        field = stored(np.asarray(values), self._conversion.scale, self._conversion.offset, self._bits)
+        self._extend(days, {self.variable.name: field, **self._of_series(series)})
 
 
 def write_static(
-    path: str | Path, variable: Variable, coordinates: Coordinates | xr.Dataset, values: NDArray[Any], *, attributes: Mapping[str, str]
+    path: str | Path,
+    variable: Variable,
+    coordinates: Coordinates | xr.Dataset,
+    values: NDArray[Any],
+    *,
+    attributes: Mapping[str, str],
+    variable_attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one fixed field.
 
@@ -177,6 +104,7 @@ def write_static(
         coordinates: as for FieldWriter.
         values: (y, x) in working units; NaN becomes the fill value.
         attributes: global attributes.
+        variable_attributes: further attributes of the variable.
 
     Raises:
         DownscaleError: the file cannot be written; nothing is left.
@@ -186,49 +114,50 @@ def write_static(
     refuse_links(target)
     conversion = to_file(variable)
     try:
-        with _create(partial, attributes) as file:
+        with create(partial, attributes) as file:
             field = define_field(file, variable, coordinates, 1, timed=False)
-            field[:] = _stored(np.asarray(values), conversion.scale, conversion.offset)
+            field.setncatts(dict(variable_attributes or {}))
+            field[:] = stored(np.asarray(values), conversion.scale, conversion.offset)
         to_disk(partial)
         partial.replace(target)
     except (OSError, RuntimeError) as error:
-        _remove(partial)
+        remove(partial)
         raise write_error(target, error) from error
 
 
-def write_error(path: Path, error: Exception) -> DownscaleError:
-    """The error of a failed write, with the path and the free space."""
-    try:
-        free = f"{shutil.disk_usage(path.parent).free / 1e9:.1f} GB free"
-    except OSError:
-        free = "folder not accessible"
-    reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-    return DownscaleError(
-        f"cannot write: {reason}",
-        where=f"{path} ({free})",
-        hint="free space, raise the quota or check permissions, then run the command again",
-    )
+def stored(values: NDArray[Any], scale: float, offset: float, bits: int | None = None) -> NDArray[np.float32]:
+    """Values as they stand in the file: file units, float32, rounded to ``bits`` bits of mantissa, the fill value for NaN."""
+    converted = values.astype(np.float64) * scale + offset if (scale, offset) != (1.0, 0.0) else values
+    field = np.array(converted, dtype=np.float32, order="C")
+    if bits is not None:
+        round_bits(field, bits)
+    missing = np.isnan(field)
+    if missing.any():
+        field[missing] = FILL
+    return field
 
 
-def _create(partial: Path, attributes: Mapping[str, str]) -> netCDF4.Dataset:
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    refuse_links(partial)
-    partial.unlink(missing_ok=True)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    file = netCDF4.Dataset(partial, "w", format="NETCDF4_CLASSIC")
-    file.set_fill_off()
-    defaults = {"title": "Fields of downscale", "history": f"{now}: written by downscale {__version__}"}
-    file.setncatts({**defaults, **{key: str(value) for key, value in attributes.items()}, "Conventions": "CF-1.11", "creation_date": now})
-    return file
+def round_bits(field: NDArray[np.float32], bits: int) -> None:
+    """Round, in place, to the nearest number with ``bits`` explicit bits of mantissa, halves to even: the rest compresses well.
+
+    The largest relative error is 2 ** -(bits + 1). NaN and infinity stay. Kloewer et al. 2021 (doi:10.1038/s43588-021-00156-2).
+    """
+    if bits >= MANTISSA_BITS:
+        return
+    drop = np.uint32(MANTISSA_BITS - bits)
+    words = field.view(np.uint32)
+    finite = np.isfinite(field)
+    half = (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
+    rounded = (words + half + ((words >> drop) & np.uint32(1))) & ~((np.uint32(1) << drop) - np.uint32(1))
+    np.copyto(words, rounded, where=finite)
 
 
-def _stored(values: NDArray[Any], scale: float, offset: float) -> NDArray[np.float32]:
-    """Values as they stand in the file: file units, float32, the fill value for NaN."""
-    stored = values.astype(np.float64) * scale + offset if (scale, offset) != (1.0, 0.0) else values
-    return np.ascontiguousarray(np.where(np.isnan(stored), FILL, stored), dtype=np.float32)
-
-
-def _remove(partial: Path) -> None:
-    """Remove an unfinished file, as far as that is possible: the error that led here is the one to report."""
-    with suppress(OSError):
-        partial.unlink(missing_ok=True)
+def rounding(bits: int | None) -> dict[str, Any]:
+    """Attributes of a variable that say how it was rounded; none when it was not."""
+    if bits is None or bits >= MANTISSA_BITS:
+        return {}
+    return {
+        "quantization": f"rounded to {bits} explicit bits of the float32 mantissa, halves to even",
+        "quantization_nsb": np.int32(bits),
+        "quantization_maximum_relative_error": np.float32(2.0 ** -(bits + 1)),
+    }

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from downscale import __version__
-from downscale.cli import few_shot, looking, remapping, stages, starting
+from downscale.cli import few_shot, looking, mlbench, remapping, stages, starting, status
 
 app = typer.Typer(
     name="downscale",
@@ -21,7 +21,8 @@ A new experiment, in order: **init** (a config from your files), **check** (befo
 Each stage reads what the one before left in the workspace; run the same command again and it finishes or says that nothing is left to do.
 
 Exit codes: 0 done, 1 internal error or a training that diverged, 2 usage or config, 3 output exists, 4 input data rejected, 5 missing
-dependency or a newer artefact, 75 stopped by a signal with everything saved (run the same command again).
+dependency or a newer artefact, 7 more days far from the training days than apply.ood allows, 75 stopped by a signal with everything saved
+(run the same command again).
 """,
 )
 config_app = typer.Typer(no_args_is_help=True, help="The config's own documentation.")
@@ -39,8 +40,10 @@ app.command("evaluate")(stages.evaluate)
 app.command("report")(stages.report)
 app.command("weights")(remapping.weights)
 app.command("regrid")(remapping.regrid)
+app.command("status")(status.status)
 app.command("inspect")(looking.inspect)
 app.command("doctor")(looking.doctor)
+app.add_typer(mlbench.app, name="mlbench")
 app.add_typer(config_app, name="config")
 
 

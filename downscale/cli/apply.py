@@ -2,51 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from downscale.errors import ConfigError
 
+_WITH_RUN = "downscale apply RUN --input FILE... -o DIR"
 
-def apply_either(
-    what: Path,
-    runs: Sequence[str],
-    sources: Sequence[str],
-    inputs: Sequence[Path],
-    output: Path | None,
-    forcings: Path | None,
-    assume_units: Sequence[str],
-    overrides: Sequence[str],
-    **options: Any,
-) -> dict[str, Any]:
-    """A run folder with --input and -o, or a config with --run and --source; ConfigError for a mixture."""
+
+def apply_either(what: Path, with_config: Mapping[str, Sequence[str]], with_run: Mapping[str, Any], **manner: Any) -> dict[str, Any]:
+    """A run folder with --input and -o, or a config with --run and --source; ConfigError for a mixture.
+
+    Args:
+        what: a run folder, or a config.
+        with_config: runs, sources, overrides.
+        with_run: inputs, output, forcings, assume_units, fill_values, members, aggregate, per_run, profile, facets.
+        **manner: device, and see Manner.
+    """
     from downscale.apply.stage import apply_files, apply_run
     from downscale.config.load import load_config
 
     if what.is_dir():
-        if runs or sources or overrides:
-            raise ConfigError(
-                "--run, --source and --set go with a config, not with a run folder",
-                where=str(what),
-                hint="downscale apply RUN --input FILE... -o DIR",
-            )
-        if not inputs or output is None:
-            raise ConfigError(
-                "a run folder needs --input FILE... and -o DIR", where=str(what), hint="downscale apply RUN --input FILE... -o DIR"
-            )
-        return apply_files(what, inputs, output, forcings=forcings, assume_units=_pairs(assume_units), **options)
-    if inputs or output or forcings or assume_units:
+        if any(with_config.values()):
+            raise ConfigError("--run, --source and --set go with a config, not with a run folder", where=str(what), hint=_WITH_RUN)
+        if not with_run["inputs"] or with_run["output"] is None:
+            raise ConfigError("a run folder needs --input FILE... and -o DIR", where=str(what), hint=_WITH_RUN)
+        return apply_files(what, with_run["inputs"], with_run["output"], options=_options(with_run), **manner)
+    given = [name for name, value in with_run.items() if value and value not in ("none", "cf")]
+    if given:
         raise ConfigError(
-            "--input, -o, --forcings and --assume-units go with a run folder, not with a config",
+            f"{', '.join(_FLAGS[name] for name in given)}: this goes with a run folder, not with a config",
             where=str(what),
-            hint="downscale apply CONFIG [--run RUN] [--source NAME]",
+            hint="downscale apply CONFIG [--run RUN] [--source NAME]; how its files are read is said in the config",
         )
-    return apply_run(load_config(what, overrides), runs=runs, sources=sources, **options)
+    cfg = load_config(what, with_config["overrides"])
+    return apply_run(cfg, runs=with_config["runs"], sources=with_config["sources"], **manner)
 
 
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
+_FLAGS = {
+    "inputs": "--input",
+    "output": "-o",
+    "forcings": "--forcings",
+    "assume_units": "--assume-units",
+    "fill_values": "--fill-value",
+    "members": "--member",
+    "aggregate": "--aggregate",
+    "per_run": "--per-run",
+    "profile": "--profile",
+    "facets": "--facet",
+}
+
+
+def _options(given: Mapping[str, Any]) -> Any:
+    from downscale.apply.feed import Reading
+    from downscale.apply.files import FileOptions
+    from downscale.apply.jobs import layout_of
+    from downscale.config.apply import ApplyConfig
+
+    layout = layout_of(ApplyConfig(profile=given["profile"]))
+    facets = _pairs(given["facets"], "--facet", "NAME=VALUE", "institution_id=CNRM-MF")
+    reading = Reading(
+        _pairs(given["assume_units"], "--assume-units", "VAR=UNITS", "pr=mm/day"), tuple(given["fill_values"]), given["aggregate"]
+    )
+    return FileOptions(given["forcings"], reading, tuple(given["members"]), given["per_run"], layout, facets)
+
+
+def _pairs(texts: Sequence[str], flag: str, form: str, example: str) -> dict[str, str]:
     for text in texts:
         if not text.partition("=")[2]:
-            raise ConfigError(f"--assume-units '{text}' is not of the form VAR=UNITS", hint="e.g. --assume-units pr=mm/day")
+            raise ConfigError(f"{flag} '{text}' is not of the form {form}", hint=f"e.g. {flag} {example}")
     return dict((name, units) for name, _, units in (text.partition("=") for text in texts))

@@ -33,6 +33,21 @@ Forcings = Annotated[
 AssumeUnits = Annotated[
     list[str] | None, typer.Option("--assume-units", metavar="VAR=UNITS", help="with RUN: units that replace the files'; repeatable")
 ]
+Members = Annotated[
+    list[str] | None,
+    typer.Option("--member", metavar="LABEL", help="with RUN: member of files with an ensemble dimension; repeatable, a folder for each"),
+]
+PerRun = Annotated[
+    bool, typer.Option("--per-run", help="with RUN: the files are of several model runs, experiments or forecasts: a folder for each")
+]
+FillValues = Annotated[
+    list[float] | None, typer.Option("--fill-value", metavar="NUMBER", help="with RUN: a value that stands for missing; repeatable")
+]
+Aggregate = Annotated[Literal["none", "mean", "cell_methods"], typer.Option("--aggregate", help="with RUN: how files of hours become days")]
+Layouts = Annotated[Literal["cf", "cordex", "zarr"], typer.Option("--profile", help="with RUN: layout of the output")]
+Facets = Annotated[
+    list[str] | None, typer.Option("--facet", metavar="NAME=VALUE", help="with RUN and --profile cordex: what names the output; repeatable")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="debug log, tracebacks, all findings")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="warnings and errors only")]
 LogFormat = Annotated[Literal["text", "json"], typer.Option("--log-format", help="form of the log on stderr")]

@@ -57,6 +57,7 @@ def run(path: Path) -> Portrait:
     spec, recipe = card["spec"], card["recipe"]
     environment = read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
     best = {key.removeprefix("rmse_"): f"{value:.4g}" for key, value in (card.get("best") or {}).items() if key.startswith("rmse_")}
+    judged = "training" if recipe.get("settings", {}).get("refit") else "validation"
     facts = {
         "state": "finished" if (path / "DONE").is_file() else "DONE is missing: copy the folder again",
         "model": f"{spec['model']['name']} ({', '.join(f'{key} {value}' for key, value in spec['model'].items() if key != 'name')})",
@@ -71,7 +72,7 @@ def run(path: Path) -> Portrait:
             f"{name} ({spec['transforms'].get(name, 'standardise')}, {spec['units'].get(name, '')})" for name in spec["targets"]
         ),
         "grids": f"coarse {' x '.join(map(str, spec['coarse_shape']))}, fine {' x '.join(map(str, spec['fine_shape']))}",
-        "best epoch": f"{card['best']['epoch']}, validation RMSE {', '.join(f'{name} {value}' for name, value in best.items())}"
+        "epoch kept": f"{card['best']['epoch']}, {judged} RMSE {', '.join(f'{name} {value}' for name, value in best.items())}"
         if best
         else "",
         "weights": f"sha256 {card['weights_sha256'][:12]}",

@@ -9,15 +9,21 @@ import typer
 
 from downscale.cli.console import ProgressLine
 from downscale.cli.options import (
+    Aggregate,
     AssumeUnits,
     ConfigPath,
     Device,
     DryRun,
+    Facets,
+    FillValues,
     ForceUnlock,
     Forcings,
     Inputs,
+    Layouts,
+    Members,
     OutputFolder,
     Overwrite,
+    PerRun,
     Runs,
     Set,
     Sources,
@@ -38,6 +44,8 @@ SourceRun = Annotated[str | None, typer.Option("--from", metavar="RUN", help="ru
 Shots = Annotated[int | None, typer.Option(min=1, help="whole years for few-shot")]
 Seed = Annotated[int | None, typer.Option(help="replaces train.seed")]
 Name = Annotated[str | None, typer.Option(help="name of the run")]
+Appliers = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="processes that share the list and the cores")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="stay until what other processes have claimed is done too")]
 What = Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="experiment YAML (with --run), or a run folder (with --input)")]
 
 
@@ -81,16 +89,26 @@ def train(
 @stage("apply")
 def apply(
     context: typer.Context, what: What, run: Runs = None, source: Sources = None, inputs: Inputs = None, output: OutputFolder = None,
-    forcings: Forcings = None, assume_units: AssumeUnits = None, device: Device = "auto", overrides: Set = None,
-    overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *, progress: ProgressLine,
+    per_run: PerRun = False, member: Members = None, forcings: Forcings = None, assume_units: AssumeUnits = None,
+    fill_value: FillValues = None, aggregate: Aggregate = "none",
+    profile: Layouts = "cf", facet: Facets = None, device: Device = "auto", workers: Appliers = 1, wait: Wait = True,
+    overrides: Set = None, overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *,
+    progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
-    """Emulate: RCMu or a GCM in, fine CF NetCDF out.  -> WORKSPACE/predictions/... or the folder of -o"""
+    """Emulate: RCMu or a GCM in, fine CF NetCDF out.  -> WORKSPACE/predictions/... or the folder of -o
+
+    Several of these commands, on one machine or on many, share the list of what is to be done: start as many as you like.
+    """
     from downscale.cli.apply import apply_either
 
-    files = [*(inputs or []), *map(Path, context.args)]
+    given = {
+        "inputs": [*(inputs or []), *map(Path, context.args)], "output": output, "per_run": per_run, "members": member or [],
+        "forcings": forcings, "assume_units": assume_units or [], "fill_values": fill_value or [], "aggregate": aggregate,
+        "profile": profile, "facets": facet or [],
+    }  # fmt: skip
     return apply_either(
-        what, run or [], source or [], files, output, forcings, assume_units or [], overrides or [],
-        device=device, overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, progress=progress,
+        what, {"runs": run or [], "sources": source or [], "overrides": overrides or []}, given, device=device, workers=workers, wait=wait,
+        overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, progress=progress,
     )  # fmt: skip
 
 

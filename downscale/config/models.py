@@ -32,7 +32,9 @@ class RidgeConfig(Strict):
 class KernelRidgeConfig(Strict):
     """Kernel ridge regression on principal components, for small data. All candidates are tried on validation days, per target."""
 
-    components: list[int] = Field([20, 60, 200], min_length=1, description="candidates: leading principal components of the predictors")
+    components: list[int] = Field(
+        [20, 60, 200, 600], min_length=1, description="candidates: leading principal components of the predictors"
+    )
     alphas: list[float] = Field(
         [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
         min_length=1,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from downscale.config.apply import ApplyConfig
 from downscale.config.inputs import (
     CoarsenTarget,
     DomainConfig,
@@ -55,38 +56,6 @@ __all__ = [
     "TrainConfig",
     "UpscaleConfig",
 ]
-
-
-class ApplyConfig(Strict):
-    """Emulation."""
-
-    days: Literal["all", "test"] = Field("all", description="test: only the test days of sources with truth, enough for evaluate")
-    block_days: int = Field(365, ge=1, description="days read, computed and written at a time")
-    compression: int = Field(1, ge=0, le=9, description="deflate level of the written NetCDF")
-    align: Literal["none", "mean", "gcm_align"] = Field(
-        "none",
-        description="bring GCM predictors to the climate of the run's training predictors, by month and cell: their mean, or (gcm_align) "
-        "mean and variability; the GCM's own change is kept. Pairs that the run has learned from stay as they are",
-    )
-    align_to: Literal["training", "own"] = Field(
-        "training", description="training: to the predictors that the run has learned from; own: to the RCMu of the RCM that the GCM drives"
-    )
-    align_window: list[int] | None = Field(
-        None,
-        min_length=2,
-        max_length=2,
-        description="first and last year of the common historical window of apply.align; its training days count",
-    )
-
-    @model_validator(mode="after")
-    def _a_window_to_align_in(self) -> ApplyConfig:
-        if (self.align != "none") != (self.align_window is not None):
-            raise ValueError("align: mean and gcm_align need align_window: [first year, last year], and none goes without it")
-        if self.align == "none" and self.align_to == "own":
-            raise ValueError("align_to: own needs align: mean or gcm_align")
-        if self.align_window and self.align_window[1] < self.align_window[0]:
-            raise ValueError("align_window: give the earlier year first")
-        return self
 
 
 class EvaluateConfig(Strict):
@@ -155,6 +124,14 @@ class ExperimentConfig(Strict):
         scaling = self.normalise
         if problem := self.loss.misfit([target.name for target in self.targets], scaling.targets, scaling.detrend, self.static):
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _an_emulator_has_its_own_name(self) -> ExperimentConfig:
+        own = self.apply.facets.get("source_id")
+        for name, source in self.sources.items():
+            if own and source.role == "rcm" and source.facets.get("source_id") == own:
+                raise ValueError(f"apply.facets.source_id: '{own}' is the name of the RCM (sources.{name}): an emulator needs its own")
         return self
 
     def _check_drivers(self, truths: set[str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ class Prediction:
         adapted_to: those of them that a fine-tuning or few-shot training went on to.
         source_run: run that a fine-tuning started from, or None.
         shots: years of a few-shot run, or None.
+        files: of each variable, in order of time, relative to the folder; empty: one file named after it.
     """
 
     folder: Path
@@ -51,11 +52,16 @@ class Prediction:
     source_run: str | None
     shots: int | None
     digest: str
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def case(self) -> str:
         """The case as GROUP/KIND."""
         return f"{self.group}/{self.kind}"
+
+    def paths(self, variable: str) -> list[Path]:
+        """Files of a variable, in order of time."""
+        return [self.folder / name for name in self.files.get(variable, (f"{variable}.nc",))]
 
     def facts(self) -> dict[str, Any]:
         """What the run is, without paths."""
@@ -95,6 +101,8 @@ def find_predictions(root: Path) -> list[Prediction]:
 def _read_manifest(path: Path) -> Prediction:
     facts = json.loads(path.read_text())
     require_inside([facts["run"], facts["group"], facts["kind"], *facts["variables"]], path)
+    files = {name: tuple(facts["files"][name]) for name in facts["variables"]} if isinstance(facts.get("files"), dict) else {}
+    require_inside([part for names in files.values() for name in names for part in name.split("/")], path)
     source = facts.get("from") or facts.get("source_run")
     shots = facts.get("shots")
     mode = str(facts.get("mode") or "pretrain")
@@ -115,30 +123,21 @@ def _read_manifest(path: Path) -> Prediction:
         Path(source).name if source else None,
         None if shots is None else int(shots),
         str(facts["digest"]),
+        files,
     )
 
 
 class PredictionReader:
-    """One variable of one prediction on given days; a context manager."""
+    """One variable of one prediction on given days; a context manager. Of several members the first one is read."""
 
     def __init__(self, prediction: Prediction, variable: str, days: np.ndarray, calendar: str) -> None:
-        self._path = prediction.folder / f"{variable}.nc"
-        self._variable = lookup(variable)
+        self._variable, self._length = lookup(variable), len(days)
+        self._datasets: list[xr.Dataset] = []
+        self._files: list[_File] = []
         try:
-            self._dataset = xr.open_dataset(self._path, decode_times=False, engine="netcdf4")
-        except (OSError, ValueError) as error:
-            raise InputDataError(
-                f"cannot read a prediction: {str(error).splitlines()[0]}", where=str(self._path), hint="run downscale apply again"
-            ) from None
-        try:
-            self._values = self._dataset[variable]
-            self._factor = _factor(str(self._values.attrs.get("units", "")), self._variable, self._path)
-            self._pieces = _pieces(self._positions(days, calendar))
-        except KeyError:
-            self.close()
-            raise InputDataError(
-                f"the file has no variable '{variable}'", where=str(self._path), hint="run downscale apply again"
-            ) from None
+            for path in prediction.paths(variable):
+                self._files.append(self._open(path))
+            self._pieces = _pieces(*self._positions(days, calendar))
         except InputDataError:
             self.close()
             raise
@@ -146,7 +145,7 @@ class PredictionReader:
     @property
     def shape(self) -> tuple[int, ...]:
         """(y, x) of the maps."""
-        return tuple(self._values.shape[1:])
+        return tuple(self._files[0].values.shape[1:])
 
     def read(self, rows: slice = slice(None), days: slice = slice(None)) -> np.ndarray:
         """Rows of the maps on the wanted days (time, y, x) float32, working units, NaN missing.
@@ -156,15 +155,29 @@ class PredictionReader:
             days: a part of the wanted days.
         """
         start, stop, _ = days.indices(self._length)
-        parts = [self._values[piece, rows].values for piece in _clip(self._pieces, start, stop)]
-        values = np.concatenate(parts) if parts else np.empty((0, *self._values[0:0, rows].shape[1:]))
-        return (values * self._factor).astype(np.float32, copy=False)
+        parts = [self._piece(file, piece, rows) for file, piece in _clip(self._pieces, start, stop)]
+        return np.concatenate(parts) if parts else np.empty((0, *self._files[0].values[0:0, rows].shape[1:]), np.float32)
 
-    def _positions(self, days: np.ndarray, calendar: str) -> np.ndarray:
-        time = self._dataset["time"]
-        own_calendar = canonical(str(time.attrs.get("calendar", "standard")))
-        own = np.asarray(decode_days(np.asarray(time.values), str(time.attrs["units"]), own_calendar))
-        self._length = len(days)
+    def _piece(self, number: int, piece: slice, rows: slice) -> np.ndarray:
+        file = self._files[number]
+        return np.asarray(file.values[piece, rows].values * file.factor).astype(np.float32, copy=False)
+
+    def _open(self, path: Path) -> _File:
+        dataset = _dataset(path)
+        self._datasets.append(dataset)
+        name = self._variable.name
+        if name not in dataset:
+            raise InputDataError(f"the file has no variable '{name}'", where=str(path), hint="run downscale apply again")
+        values = dataset[name]
+        values = values.isel({dim: 0 for dim in values.dims[:-2] if dim != "time"})
+        return _File(path, values, _factor(str(values.attrs.get("units", "")), self._variable, path), *_days(dataset))
+
+    def _positions(self, days: np.ndarray, calendar: str) -> tuple[np.ndarray, np.ndarray]:
+        """File and place in it of each wanted day; where members have files of their own, those of the first."""
+        own_calendar = self._files[0].calendar
+        own, first = np.unique(np.concatenate([file.days for file in self._files]), return_index=True)
+        number = np.repeat(np.arange(len(self._files)), [len(file.days) for file in self._files])
+        within = np.concatenate([np.arange(len(file.days)) for file in self._files])
         place = np.minimum(np.searchsorted(own, days), max(len(own) - 1, 0))
         if own_calendar != calendar or not len(own) or not (own[place] == days).all():
             missing = len(np.setdiff1d(days, own))
@@ -172,15 +185,16 @@ class PredictionReader:
                 f"a prediction lacks {missing} of the {len(days)} days to be judged"
                 if own_calendar == calendar
                 else "a prediction has another calendar than the truth",
-                where=f"{self._path}",
+                where=f"{self._files[0].path}",
                 hint="apply the run to the same prepared pairs, then evaluate again",
                 findings=[f"prediction: {_axis(own, own_calendar)}", f"truth: {_axis(days, calendar)}"],
             )
-        return place
+        return number[first[place]], within[first[place]]
 
     def close(self) -> None:
-        """Close the file."""
-        self._dataset.close()
+        """Close the files."""
+        for dataset in self._datasets:
+            dataset.close()
 
     def __enter__(self) -> PredictionReader:
         return self
@@ -189,13 +203,39 @@ class PredictionReader:
         self.close()
 
 
+@dataclass(frozen=True)
+class _File:
+    """One file: values (time, y, x), the factor to working units, the days yyyymmdd and their calendar."""
+
+    path: Path
+    values: xr.DataArray
+    factor: float
+    days: np.ndarray
+    calendar: str
+
+
+def _dataset(path: Path) -> xr.Dataset:
+    try:
+        return xr.open_dataset(path, decode_times=False, engine="zarr" if path.suffix == ".zarr" else "netcdf4")
+    except (OSError, ValueError) as error:
+        raise InputDataError(
+            f"cannot read a prediction: {str(error).splitlines()[0]}", where=str(path), hint="run downscale apply again"
+        ) from None
+
+
+def _days(dataset: xr.Dataset) -> tuple[np.ndarray, str]:
+    time = dataset["time"]
+    calendar = canonical(str(time.attrs.get("calendar", "standard")))
+    return np.asarray(decode_days(np.asarray(time.values), str(time.attrs["units"]), calendar)), calendar
+
+
 def prediction_days(prediction: Prediction) -> tuple[np.ndarray, str]:
     """The day axis (yyyymmdd) and canonical calendar of a prediction."""
-    path = prediction.folder / f"{prediction.variables[0]}.nc"
-    with xr.open_dataset(path, decode_times=False, engine="netcdf4") as dataset:
-        time = dataset["time"]
-        calendar = canonical(str(time.attrs.get("calendar", "standard")))
-        return np.asarray(decode_days(np.asarray(time.values), str(time.attrs["units"]), calendar)), calendar
+    found = []
+    for path in prediction.paths(prediction.variables[0]):
+        with _dataset(path) as dataset:
+            found.append(_days(dataset))
+    return np.unique(np.concatenate([days for days, _ in found])), found[0][1]
 
 
 def _axis(days: np.ndarray, calendar: str) -> str:
@@ -212,21 +252,22 @@ def _factor(units: str, variable: Variable, path: Path) -> float:
     )
 
 
-def _pieces(positions: np.ndarray) -> list[slice]:
-    """Runs of consecutive positions."""
+def _pieces(files: np.ndarray, positions: np.ndarray) -> list[tuple[int, slice]]:
+    """Runs of consecutive positions in one file."""
     if not len(positions):
         return []
-    breaks = [0, *(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-    return [slice(int(positions[start]), int(positions[stop - 1]) + 1) for start, stop in pairwise(breaks)]
+    steps = (np.diff(positions) != 1) | (np.diff(files) != 0)
+    breaks = [0, *(np.flatnonzero(steps) + 1).tolist(), len(positions)]
+    return [(int(files[start]), slice(int(positions[start]), int(positions[stop - 1]) + 1)) for start, stop in pairwise(breaks)]
 
 
-def _clip(pieces: Sequence[slice], start: int, stop: int) -> list[slice]:
+def _clip(pieces: Sequence[tuple[int, slice]], start: int, stop: int) -> list[tuple[int, slice]]:
     """The part [start, stop) of what the pieces hold one after the other."""
     result, before = [], 0
-    for piece in pieces:
+    for file, piece in pieces:
         length = piece.stop - piece.start
         low, high = max(start - before, 0), min(stop - before, length)
         if low < high:
-            result.append(slice(piece.start + low, piece.start + high))
+            result.append((file, slice(piece.start + low, piece.start + high)))
         before += length
     return result

@@ -1,4 +1,4 @@
-"""One writer a folder: a lock file made with O_EXCL, which also holds on Lustre and NFS, with a heartbeat."""
+"""One writer a folder, one worker a piece of work: a lock file made with O_EXCL, which also holds on Lustre and NFS; its heartbeat."""
 
 from __future__ import annotations
 
@@ -7,32 +7,45 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from downscale.errors import OutputExistsError
 
 HEARTBEAT_SECONDS = 20.0
-STALE_SECONDS = 180.0
+STALE_SECONDS = 600.0
+
+
+class LockHeldError(OutputExistsError):
+    """Another live process holds the lock."""
 
 
 @contextmanager
-def folder_lock(folder: Path, *, force: bool = False) -> Iterator[None]:
-    """Hold ``folder/.lock`` while the block runs.
+def folder_lock(folder: Path, *, force: bool = False, name: str = ".lock") -> Iterator[None]:
+    """Hold a lock file in a folder while the block runs.
 
-    A lock is taken over when its process is dead (same host) or its heartbeat is older than three minutes (another host).
+    A lock is taken over when its process is dead (same host) or its heartbeat is older than ten minutes (another host).
 
     Args:
         folder: made when it does not exist.
         force: take over a lock whatever it says (``--force-unlock``).
+        name: of the lock file.
 
     Raises:
-        OutputExistsError: another live process holds the lock.
+        LockHeldError: another live process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    token = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", ""), "since": time.time()}
+    path = folder / name
+    token: dict[str, object] = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "since": time.time(),
+        "id": uuid.uuid4().hex,
+    }
     _acquire(path, token, force=force)
     stop = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, stop), daemon=True)
@@ -42,8 +55,14 @@ def folder_lock(folder: Path, *, force: bool = False) -> Iterator[None]:
     finally:
         stop.set()
         heart.join()
-        if _read(path).get("since") == token["since"]:
+        if _read(path).get("id") == token["id"]:
             path.unlink(missing_ok=True)
+
+
+def holder(path: Path) -> str:
+    """Who holds a lock file, in words; empty where nobody alive does."""
+    owner = _read(path)
+    return _describe(owner) if owner and _alive(path, owner) else ""
 
 
 def _acquire(path: Path, token: dict[str, object], *, force: bool) -> None:
@@ -53,17 +72,30 @@ def _acquire(path: Path, token: dict[str, object], *, force: bool) -> None:
         except FileExistsError:
             owner = _read(path)
             if not force and _alive(path, owner):
-                raise OutputExistsError(
+                raise LockHeldError(
                     f"another process is writing here: {_describe(owner)}",
                     where=str(path.parent),
                     hint="wait for it; if you are sure that it is gone, run again with --force-unlock",
                 ) from None
-            path.unlink(missing_ok=True)
+            _set_aside(path, owner)
             continue
         with os.fdopen(descriptor, "w") as stream:
             json.dump(token, stream)
         return
-    raise OutputExistsError("another process took the lock first", where=str(path.parent), hint="run again when it has finished")
+    raise LockHeldError("another process took the lock first", where=str(path.parent), hint="run again when it has finished")
+
+
+def _set_aside(path: Path, owner: dict[str, object]) -> None:
+    """Remove a dead lock; one that somebody else has put in its place meanwhile is put back."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    if _read(aside) != owner:
+        with suppress(OSError):
+            os.link(aside, path)
+    aside.unlink(missing_ok=True)
 
 
 def _beat(path: Path, stop: threading.Event) -> None:
@@ -83,18 +115,40 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _alive(path: Path, owner: dict[str, object]) -> bool:
+    """Whether the process of a lock still works; a lock without a word in it is being written, or was left so."""
     if owner.get("host") == socket.gethostname():
         try:
             os.kill(int(str(owner.get("pid"))), 0)
         except (ProcessLookupError, ValueError):
             return False
         except PermissionError:
-            return True
-        return True
+            pass
+        started = _started(int(str(owner.get("pid"))))
+        return not started or owner.get("started", started) == started
+    return _age(path) < (STALE_SECONDS if owner else HEARTBEAT_SECONDS)
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in the system's own ticks, so that a number used again is seen; empty where nobody says."""
     try:
-        return time.time() - path.stat().st_mtime < STALE_SECONDS
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last heartbeat, by the clock of the disk that the lock lies on."""
+    probe = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        probe.touch()
+        try:
+            return probe.stat().st_mtime - path.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return float("inf")
     except OSError:
-        return False
+        return 0.0
 
 
 def _describe(owner: dict[str, object]) -> str:

@@ -41,11 +41,11 @@ def main() -> None:
     print("run | fields | target | bias | std ratio | RMSE | change (truth)")
     for name in options.runs:
         run = load_run(find_run(cfg.workspace_path(), name), device="cpu")
-        for method, to in (("RCMu", ""), ("none", ""), *product(("mean", "gcm_align"), ("training", "own"))):
+        for method, to in (("RCMu", ""), ("none", ""), *product(("mean", "gcm_align", "quantile"), ("training", "own"))):
             kind, fed = ("perfect", group) if method == "RCMu" else ("imperfect", group)
             if to:
                 chosen = cfg.model_copy(update={"apply": ApplyConfig(align=method, align_to=to, align_window=options.window)})
-                fed, _ = aligned(chosen, store, run, (group, kind), group.days[index])
+                fed = aligned(chosen, store, run, (group, kind), group.days[index]).group
             found = np.concatenate([fields for _, fields in predict_blocks(run, GroupFeed(fed, kind, index), 365)])
             for place, target in enumerate(store.targets):
                 one, other = found[:, place].astype(float), truth[:, place].astype(float)

@@ -1,0 +1,38 @@
+"""Whether a run and the pairs it is applied to are of one kind: channels, levels, units, grid, numbers, and the way of upscaling."""
+
+from __future__ import annotations
+
+from downscale.errors import InputDataError
+from downscale.pairs.store import PairStore
+from downscale.training.run import Run
+from downscale.variables import lookup
+
+_UPSCALING = ("smooth", "min_valid_fraction", "edges")
+
+
+def check_pairs(run: Run, store: PairStore) -> None:
+    """Nothing when the pairs are such as the run was trained on.
+
+    Raises:
+        InputDataError: with a line for each difference.
+    """
+    units = {name: lookup(_variable(name)).units for name in store.channels}
+    run.check_inputs(store.channels, store.coarse, store.scalars, units=units)
+    said = store.recipe.get("upscale", {})
+    findings = [
+        f"upscale.{name}: run {run.card[name]}, pairs {said[name]}"
+        for name in _UPSCALING
+        if name in said and name in run.card and run.card[name] != said[name]
+    ]
+    if findings:
+        raise InputDataError(
+            "the run was trained on pairs that were upscaled otherwise than these",
+            where=str(run.path),
+            hint="prepare pairs as those of the run, or use a run trained on yours",
+            findings=findings,
+        )
+
+
+def _variable(channel: str) -> str:
+    """tas of tas, zg of zg500."""
+    return channel.rstrip("0123456789") or channel

@@ -1,0 +1,21 @@
+"""Names of what apply leaves beside its files, and how it is read: for whoever only looks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "prediction.json"
+PARTS = "parts"
+FILES = ("files", "spread_files")
+"""Keys of a record: the files of the fields, and of the spread of members, by variable and relative to the prediction's folder."""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A record; None where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,87 @@
+"""What is done in a workspace, what is in whose work, and what is left. Nothing is loaded that takes time, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from downscale.apply.marks import MANIFEST, PARTS, read_json
+from downscale.config.schema import ExperimentConfig
+from downscale.errors import InputDataError
+from downscale.hpc.locks import holder
+from downscale.pairs.build import STORE_NAME
+from downscale.pairs.store import read_attributes
+
+
+def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
+    """The state of an experiment's workspace.
+
+    Returns:
+        ``pairs`` and ``scores`` in words; ``runs`` and ``predictions``: a line for each; ``counts``: of predictions, by state.
+    """
+    root = cfg.workspace_path()
+    groups, pairs = _pairs(root)
+    runs = {path.name: _run(path) for path in sorted((root / "runs").glob("*")) if path.is_dir()}
+    wanted = [] if cfg.apply.members else [f"{run}/{group}" for run, state in runs.items() if state == "done" for group in groups]
+    known = sorted({*wanted, *_begun(root / "predictions")})
+    states = {name: _prediction(root / "predictions" / name) for name in known}
+    counts = {state: sum(one.split(":")[0] == state for one in states.values()) for state in ("done", "in work", "begun", "not begun")}
+    return {
+        "artefact": None,
+        "pairs": pairs,
+        "runs": [f"{name}: {state}" for name, state in runs.items()],
+        "predictions": [f"{name}: {state}" for name, state in states.items()],
+        "scores": _scores(root, list(states)),
+        "counts": ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no predictions",
+    }
+
+
+def _pairs(root: Path) -> tuple[list[str], str]:
+    """GROUP_KIND of the store, and its state."""
+    busy = holder(root / ".lock")
+    try:
+        attributes = read_attributes(root / STORE_NAME)
+    except InputDataError:
+        begun = (root / f"{STORE_NAME}.partial").exists()
+        return [], f"in work: {busy}" if busy else "begun: run downscale prepare again" if begun else "not begun: run downscale prepare"
+    kinds = {"rcmu": "perfect", "gcm": "imperfect"}
+    arrays = [(name, key) for name in attributes["groups"] for key in kinds if (root / STORE_NAME / name / f"predictors_{key}").is_dir()]
+    return [f"{name}_{kinds[key]}" for name, key in arrays], f"done: {', '.join(attributes['groups'])}" + (f"; {busy}" if busy else "")
+
+
+def _run(path: Path) -> str:
+    if (path / "DONE").is_file():
+        return "done"
+    busy = holder(path / ".lock")
+    return f"in work: {busy}" if busy else "begun: run the same train command again"
+
+
+def _begun(root: Path) -> Iterator[str]:
+    for folder in root.glob("*/*"):
+        if folder.is_dir():
+            yield f"{folder.parent.name}/{folder.name}"
+
+
+def _prediction(folder: Path) -> str:
+    record = read_json(folder / MANIFEST)
+    if record is not None:
+        far = record.get("ood", {}).get("flagged_share")
+        return "done" + (f": {far:.1%} of the days far from training" if far else "")
+    parts = len(list((folder / PARTS).glob("*.json")))
+    busy = sorted({who for lock in folder.glob(".*lock") if (who := holder(lock))})
+    done = f"{parts} period{'s' * (parts != 1)} done" if parts else ""
+    if busy:
+        return f"in work: {'; '.join(part for part in (', '.join(busy), done) if part)}"
+    return f"begun: {done}" if done else "not begun"
+
+
+def _scores(root: Path, predictions: list[str]) -> str:
+    if not (root / "scores" / "scores.csv").is_file():
+        busy = holder(root / ".lock")
+        return f"in work: {busy}" if busy else "not begun: run downscale evaluate"
+    written = (root / "scores" / "scores.csv").stat().st_mtime_ns
+    newer = [
+        name for name in predictions if (path := root / "predictions" / name / MANIFEST).is_file() and path.stat().st_mtime_ns > written
+    ]
+    return "done" + (f": {len(newer)} predictions are newer: run downscale evaluate again" if newer else "")

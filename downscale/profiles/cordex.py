@@ -1,0 +1,264 @@
+"""The CORDEX-CMIP6 layout: its folders, file names, five-year files and attributes.
+
+An emulator is not a regional climate model: ``activity_id`` is ESD, ``source_type`` says RCM-emulator, and ``source_id`` is a name of its
+own, unless the facets say otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from downscale import __version__
+from downscale.cf.timed import SeriesWriter
+from downscale.cf.write import FieldWriter, rounding
+from downscale.errors import ConfigError, InputDataError
+from downscale.hpc.paths import refuse_links, require_inside
+from downscale.profiles.cordex_grid import describe_grid, tidy_coordinates
+from downscale.profiles.facets import experiments
+from downscale.profiles.rules import CORDEX_CMIP6, Archive
+from downscale.profiles.spec import OutputSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Days of one file: positions ``start`` to ``stop`` of the output's, first and last of them, and the experiment."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    experiment: str
+
+
+class CordexOutput:
+    """A file per variable, member and five years, in the archive's folders; series in files of their own below ``series``."""
+
+    def __init__(self, spec: OutputSpec, archive: Archive = CORDEX_CMIP6) -> None:
+        """Lay out the files; none is created before its first day comes.
+
+        Raises:
+            ConfigError: days outside the experiment, a grid without the mapping that the archive needs, or a spread of members.
+            OutputExistsError: a symbolic link stands in the way.
+        """
+        if spec.statistic:
+            raise ConfigError("the archive takes members, no statistics of them", where="apply.members.write", hint="write: members")
+        self._spec, self._archive = spec, archive
+        self._coordinates, crs = tidy_coordinates(spec.grid, spec.facets)
+        self._common = {**_common(spec, archive), "grid": describe_grid(spec.grid, crs, spec.facets["domain_id"])}
+        self._stretches = stretches(spec.days, experiments(spec.facets), archive)
+        self._version = spec.facets.get("version") or self._version_there()
+        self._names = [list(self._of_stretch(stretch)) for stretch in self._stretches]
+        beside = [self._series_file(stretch) for stretch in self._stretches] if spec.series else []
+        self.files = [path for names in self._names for path, _, _ in names] + beside
+        for path in self.files:
+            refuse_links(path, below=spec.folder)
+        self._open: ExitStack | None = None
+        self._writers: list[FieldWriter] = []
+        self._series: SeriesWriter | None = None
+        self._ids: dict[Path, str] = {}
+        self._at, self._current = 0, 0
+
+    def append(self, days: np.ndarray, fields: np.ndarray, series: Mapping[str, np.ndarray] | None = None) -> None:
+        """See Output."""
+        done = 0
+        while done < len(days):
+            stretch = self._stretches[self._current]
+            if self._open is None:
+                self._begin(stretch)
+            take = slice(done, done + min(stretch.stop - self._at, len(days) - done))
+            for writer, position in zip(self._writers, self._positions(), strict=True):
+                place: Any = (take, *position)
+                writer.append(days[take], fields[place])
+            if self._series is not None:
+                self._series.append(days[take], {name: values[take] for name, values in (series or {}).items()})
+            self._at, done = self._at + take.stop - take.start, take.stop
+            if self._at == stretch.stop:
+                self._end()
+
+    def __enter__(self) -> CordexOutput:
+        """The output itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """After success everything is closed and listed with checksums; after an exception nothing unfinished is left."""
+        if self._open is not None:
+            self._open.__exit__(kind, error, trace)
+        if kind is None:
+            if self._current < len(self._stretches):
+                raise ValueError(f"{self._at} of {len(self._spec.days)} days were written")
+            self._write_manifest()
+
+    def _begin(self, stretch: Stretch) -> None:
+        spec = self._spec
+        with ExitStack() as stack:
+            self._writers = []
+            for path, variable, member in self._names[self._current]:
+                attributes = self._attributes(stretch, variable, member)
+                self._ids[path] = attributes["tracking_id"]
+                writer = FieldWriter(
+                    path,
+                    spec.row(variable),
+                    self._coordinates,
+                    spec.calendar,
+                    attributes=attributes,
+                    compression=spec.compression,
+                    variable_attributes={"cell_measures": "area: areacella"},
+                    significant_bits=spec.significant_bits,
+                    length=stretch.stop - stretch.start,
+                )
+                self._writers.append(stack.enter_context(writer))
+            if spec.series:
+                path = self._series_file(stretch)
+                about = {**self._attributes(stretch, "series", None), "title": "Numbers a day beside emulated fields"}
+                about.pop("external_variables")
+                self._ids[path] = about["tracking_id"]
+                self._series = stack.enter_context(
+                    SeriesWriter(path, spec.calendar, about, spec.series, length=stretch.stop - stretch.start)
+                )
+            self._open = stack.pop_all()
+
+    def _end(self) -> None:
+        assert self._open is not None
+        self._open.close()
+        self._open, self._series, self._writers, self._current = None, None, [], self._current + 1
+
+    def _positions(self) -> Iterator[tuple[int, ...]]:
+        """Places of the files' fields in the arrays that come, in the order of the files."""
+        for position in range(len(self._spec.variables)):
+            yield from [(member, position) for member in range(len(self._spec.members))] if self._spec.members else [(position,)]
+
+    def _of_stretch(self, stretch: Stretch) -> Iterator[tuple[Path, str, int | None]]:
+        for variable in self._spec.variables:
+            for member in range(len(self._spec.members)) if self._spec.members else [None]:
+                facets = self._facets(stretch, variable, member)
+                folder = self._spec.folder.joinpath(*(facets[name] for name in self._archive.folders))
+                yield folder / self._name(facets, stretch), variable, member
+
+    def _name(self, facets: Mapping[str, str], stretch: Stretch) -> str:
+        return "_".join([*(facets[name] for name in self._archive.file_name), f"{stretch.first:08d}-{stretch.last:08d}"]) + ".nc"
+
+    def _series_file(self, stretch: Stretch) -> Path:
+        return self._spec.folder / "series" / self._name(self._facets(stretch, "series", None), stretch)
+
+    def _facets(self, stretch: Stretch, variable: str, member: int | None) -> dict[str, str]:
+        facets = {**self._common, "driving_experiment_id": stretch.experiment, "variable_id": variable, "version": self._version}
+        if member is not None:
+            facets["version_realization"] = f"{facets['version_realization'].partition('-')[0]}-r{member + 1}"
+        return facets
+
+    def _attributes(self, stretch: Stretch, variable: str, member: int | None) -> dict[str, str]:
+        """Global attributes of one file, in the archive's order, then provenance."""
+        facets = self._facets(stretch, variable, member)
+        facets |= {
+            "driving_experiment": self._archive.experiments[stretch.experiment],
+            "tracking_id": f"hdl:21.14103/{uuid4()}",
+            "external_variables": "areacella",
+        }
+        if member is not None:
+            facets["version_realization_info"] = f"member {self._spec.members[member]} of the emulator"
+            facets["downscale_member"] = self._spec.members[member]
+        ordered = {name: facets[name] for name in self._archive.required if name in facets}
+        rest = {name: value for name, value in facets.items() if name not in ordered and name not in ("version", "earth_radius")}
+        return {**ordered, **rest}
+
+    def _version_there(self) -> str:
+        """The version folder that earlier periods of this output have begun, else today's."""
+        pattern = Path(self._archive.fixed["project_id"], *["*"] * (len(self._archive.folders) - 2), "v????????")
+        there = sorted(path.name for path in self._spec.folder.glob(str(pattern)))
+        return there[-1] if there else datetime.now(UTC).strftime("v%Y%m%d")
+
+    def _write_manifest(self) -> None:
+        """``manifest.json`` (with the period, where there are several): path, size, SHA-256 and tracking_id of every file.
+
+        Files that an older list names and this one does not (another source_id) are removed: the list is what there is.
+        """
+        spec = self._spec
+        entries = [
+            {
+                "path": str(path.relative_to(spec.folder)),
+                "bytes": path.stat().st_size,
+                "sha256": _sha256(path),
+                "tracking_id": self._ids[path],
+            }
+            for path in self.files
+        ]
+        target = spec.folder / f"manifest{spec.ending('.json')}"
+        facts = {"files": entries, "inputs": list(spec.inputs), "provenance": dict(spec.attributes), "downscale_version": __version__}
+        for old in _listed(target) - {entry["path"] for entry in entries}:
+            (spec.folder / old).unlink(missing_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_text(json.dumps(facts, indent=2, default=str) + "\n")
+        partial.replace(target)
+
+
+def stretches(days: np.ndarray, named: list[str], archive: Archive) -> list[Stretch]:
+    """Which days go to which file: an edge after every fifth year and where the experiment changes.
+
+    Args:
+        days: yyyymmdd, ascending.
+        named: the driving experiments in order of time, one or two.
+        archive: the rules.
+
+    Raises:
+        ConfigError: days after the end of historical, or before a scenario begins, with no experiment named for them.
+    """
+    past = days <= archive.historical_ends
+    if len(named) == 1 and named[0] not in archive.free_experiments:
+        wrong = days[~past] if named[0] == "historical" else days[past]
+        if len(wrong):
+            other = f"historical,{'SCENARIO' if named[0] == 'historical' else named[0]}"
+            raise ConfigError(
+                f"{len(wrong)} days from {wrong[0]} to {wrong[-1]} are not of the experiment {named[0]}",
+                where="driving_experiment_id (experiment_id of the source's facets)",
+                hint=f"historical ends on {archive.historical_ends}; for days of both give '{other}'",
+            )
+    which = np.where(past, 0, len(named) - 1)
+    number = (days // 10000 - 1) // archive.years_a_file
+    edges = [0, *(np.flatnonzero((np.diff(number) != 0) | (np.diff(which) != 0)) + 1).tolist(), len(days)]
+    return [Stretch(a, b, int(days[a]), int(days[b - 1]), named[int(which[a])]) for a, b in pairwise(edges)]
+
+
+def _common(spec: OutputSpec, archive: Archive) -> dict[str, str]:
+    """Global attributes that all files share: provenance, the archive's fixed ones, the facets."""
+    facets = {**archive.assumed, **{name: value for name, value in spec.facets.items() if value}}
+    shared: dict[str, Any] = {
+        "references": "CORDEX-CMIP6 archiving specifications, doi:10.5281/zenodo.20274448",
+        **{name: value for name, value in spec.attributes.items() if not name.startswith("driving_")},
+        **facets,
+        **archive.fixed,
+        "domain": archive.regions[facets["domain_id"].partition("-")[0]],
+    }
+    if spec.significant_bits is not None and rounding(spec.significant_bits):
+        words = f"values rounded, largest relative error {rounding(spec.significant_bits)['quantization_maximum_relative_error']:.2g}"
+        shared["comment"] = "; ".join(text for text in (shared.get("comment", ""), words) if text)
+    return {name: str(value) for name, value in shared.items()}
+
+
+def _listed(manifest: Path) -> set[str]:
+    """Files in an older list; none where there is no list that can be read."""
+    try:
+        paths = {str(entry["path"]) for entry in json.loads(manifest.read_text())["files"]}
+        require_inside([part for path in paths for part in path.split("/")], manifest)
+    except (OSError, ValueError, KeyError, TypeError, InputDataError):
+        return set()
+    return paths
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""What a prediction is written to: files of one of the layouts, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol
+
+import numpy as np
+
+from downscale.cf.write import FieldWriter
+from downscale.profiles.cordex import CordexOutput
+from downscale.profiles.facets import check_facets
+from downscale.profiles.rules import CORDEX_CMIP6
+from downscale.profiles.spec import OutputSpec
+from downscale.profiles.zarr_store import ZarrOutput
+
+__all__ = ["CfOutput", "Output", "OutputSpec", "Profile", "check_output", "open_output"]
+Profile = Literal["cf", "cordex", "zarr"]
+
+
+class Output(Protocol):
+    """An open output; a context manager.
+
+    A normal exit closes, verifies and renames every file; an exception leaves none that is not finished.
+    """
+
+    files: list[Path]
+    """Final names."""
+
+    def append(self, days: np.ndarray, fields: np.ndarray, series: Mapping[str, np.ndarray] | None = None) -> None:
+        """Write further days, yyyymmdd (n,): fields (n, V, Y, X), or (n, M, V, Y, X) with members, float32, working units; series (n,)."""
+
+    def __enter__(self) -> Output: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class CfOutput:
+    """A CF file per variable: ``tas.nc``, or ``tas_19900101-19941231.nc`` for a part; series stand in each of them."""
+
+    def __init__(self, spec: OutputSpec) -> None:
+        """Create the unfinished files; errors as FieldWriter."""
+        self.files = [spec.folder / f"{name}{spec.ending('.nc')}" for name in spec.variables]
+        coordinates = spec.grid.to_coordinates()
+        self._open = ExitStack()
+        with ExitStack() as stack:
+            self._writers = [
+                stack.enter_context(
+                    FieldWriter(
+                        path,
+                        spec.row(name),
+                        coordinates,
+                        spec.calendar,
+                        attributes=spec.attributes,
+                        compression=spec.compression,
+                        variable_attributes=spec.about_values if spec.row(name).file_units == "K" else {},
+                        members=spec.members,
+                        series=spec.series,
+                        significant_bits=spec.significant_bits,
+                        length=len(spec.days),
+                    )
+                )
+                for path, name in zip(self.files, spec.variables, strict=True)
+            ]
+            self._open = stack.pop_all()
+
+    def append(self, days: np.ndarray, fields: np.ndarray, series: Mapping[str, np.ndarray] | None = None) -> None:
+        """See Output."""
+        for position, writer in enumerate(self._writers):
+            writer.append(days, fields[..., position, :, :], series)
+
+    def __enter__(self) -> CfOutput:
+        """The output itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close after success, abort after an exception."""
+        self._open.__exit__(kind, error, trace)
+
+
+def open_output(profile: Profile, spec: OutputSpec) -> Output:
+    """Open an output in one of the layouts; errors as CfOutput, CordexOutput and ZarrOutput."""
+    made: Output = {"cf": CfOutput, "cordex": CordexOutput, "zarr": ZarrOutput}[profile](spec)
+    return made
+
+
+def check_output(profile: Profile, facets: Mapping[str, str], variables: tuple[str, ...]) -> None:
+    """Refuse, before anything is computed, a layout whose facets are not all given; cf and zarr need none. Errors as check_facets."""
+    if profile == "cordex":
+        check_facets(CORDEX_CMIP6, facets, variables)
