@@ -156,6 +156,12 @@ class Channel:
     variable: str
     level_hpa: int | None = None
 
+    @classmethod
+    def parse(cls, name: str) -> Channel:
+        """The channel of a name such as ``zg500`` or ``tas``; whether the table has the variable is not asked."""
+        variable = name.rstrip("0123456789")
+        return cls(variable, int(name[len(variable) :]) if variable != name else None)
+
     @property
     def name(self) -> str:
         """CORDEX-style channel name, e.g. ``zg500`` or ``tas``."""

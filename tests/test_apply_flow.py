@@ -191,6 +191,30 @@ def test_another_layout_is_another_recipe_and_its_files_go(workspace):
     assert "complete already" in apply(workspace, {"years_per_file": 4}, runs=[NET], sources=["RCM_A"])["predictions"][0]
 
 
+def test_the_lock_of_a_process_killed_at_the_end_goes(workspace):
+    apply(workspace, {}, runs=[NET], sources=["RCM_A"])
+    lock = workspace / "predictions" / NET / "RCM_A_perfect" / ".lock"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid, stays in ((os.getpid(), True), (ended.pid, False)):
+        lock.write_text(json.dumps({"host": socket.gethostname(), "pid": pid}))
+        assert "complete already" in apply(workspace, {}, runs=[NET], sources=["RCM_A"])["predictions"][0]
+        assert lock.exists() == stays
+
+
+def test_finished_periods_of_another_recipe_are_refused_too(workspace):
+    apply(workspace, YEARLY, runs=[NET], sources=["RCM_A"])
+    folder = workspace / "predictions" / NET / "RCM_A_perfect"
+    (folder / "prediction.json").unlink()  # as if the last period were still to be done
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.nc")}
+    other = {**YEARLY, "significant_bits": 8}
+    with pytest.raises(OutputExistsError) as caught:
+        apply(workspace, other, runs=[NET], sources=["RCM_A"])
+    assert "significant_bits" in " ".join(caught.value.findings)
+    assert before == {path.name: path.stat().st_mtime_ns for path in folder.glob("*.nc")}
+    assert "written" in apply(workspace, other, runs=[NET], sources=["RCM_A"], overwrite=True)["predictions"][0]
+
+
 def test_status_tells_what_is_done_and_left(workspace):
     apply(workspace, {}, runs=[NET], sources=["RCM_A"])
     found = workspace_status(config(workspace))

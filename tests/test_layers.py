@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "downscale"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+_STAGES = {"errors", "variables", "coordinates", "config", "hpc", "cf", "grid", "pairs", "profiles", "training", "apply", "evaluate"}
 MAY_IMPORT = {
     "errors": set(),
     "variables": {"errors"},
@@ -28,39 +29,8 @@ MAY_IMPORT = {
     "apply": {"errors", "variables", "coordinates", "config", "hpc", "cf", "grid", "pairs", "profiles", "models", "training"},
     "evaluate": {"errors", "variables", "coordinates", "config", "hpc", "cf", "grid", "pairs"},
     "report": {"errors", "variables", "config", "evaluate.scorecard"},
-    "mlbench": {
-        "errors",
-        "variables",
-        "coordinates",
-        "config",
-        "hpc",
-        "cf",
-        "virtual",
-        "grid",
-        "pairs",
-        "profiles",
-        "training",
-        "apply",
-        "evaluate",
-    },
-    "cli": {
-        "errors",
-        "variables",
-        "coordinates",
-        "config",
-        "hpc",
-        "cf",
-        "virtual",
-        "grid",
-        "pairs",
-        "profiles",
-        "models",
-        "training",
-        "apply",
-        "evaluate",
-        "report",
-        "mlbench",
-    },
+    "mlbench": {*_STAGES, "virtual"},
+    "cli": {*_STAGES, "virtual", "models", "report", "mlbench"},
 }
 MUST_NOT = {
     "errors": {"xarray", "torch"},

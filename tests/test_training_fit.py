@@ -304,16 +304,21 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(world):
     assert not equal(runs[0], runs[2])
 
 
-def test_early_stopping_restores_the_best_weights(world, monkeypatch):
-    losses = iter([5.0, 3.0, 4.0, 4.5, 9.0])
-    seen = {}
+def script_losses(monkeypatch, losses):
+    """Validation gives these losses, one after the other; what it is given stands in the result, by loss."""
+    left, seen = iter(losses), {}
 
     def scripted(emulator, days, loss, ranks):
-        value = next(losses)
+        value = next(left)
         seen[value] = {name: tensor.clone() for name, tensor in emulator.state_dict().items()}
         return {"validation_loss": value, "rmse_tas": value, "rmse_pr": value}
 
     monkeypatch.setattr("downscale.training.loop.evaluate", scripted)
+    return seen
+
+
+def test_early_stopping_restores_the_best_weights(world, monkeypatch):
+    seen = script_losses(monkeypatch, [5.0, 3.0, 4.0, 4.5, 9.0])
     state = run(world, new_state(world, Settings(epochs=50, patience=2, batch_size=64)))
     assert (state.epoch, state.best_epoch, state.best_loss) == (3, 1, 3.0)
     assert equal(weights(state), seen[3.0])
@@ -321,15 +326,7 @@ def test_early_stopping_restores_the_best_weights(world, monkeypatch):
 
 
 def test_refit_keeps_the_last_weights_and_never_stops_early(world, monkeypatch):
-    losses = iter([5.0, 3.0, 4.0, 4.5, 9.0])
-    seen = {}
-
-    def scripted(emulator, days, loss, ranks):
-        value = next(losses)
-        seen[value] = {name: tensor.clone() for name, tensor in emulator.state_dict().items()}
-        return {"validation_loss": value, "rmse_tas": value, "rmse_pr": value}
-
-    monkeypatch.setattr("downscale.training.loop.evaluate", scripted)
+    seen = script_losses(monkeypatch, [5.0, 3.0, 4.0, 4.5, 9.0])
     state = run(world, new_state(world, Settings(epochs=4, patience=1, batch_size=64, ema=0.9, refit=True)))
     assert (state.epoch, state.best_epoch, state.best_loss) == (4, 4, 3.0)
     assert equal(weights(state), seen[9.0])

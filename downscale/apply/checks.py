@@ -5,7 +5,7 @@ from __future__ import annotations
 from downscale.errors import InputDataError
 from downscale.pairs.store import PairStore
 from downscale.training.run import Run
-from downscale.variables import lookup
+from downscale.variables import Channel, lookup
 
 _UPSCALING = ("smooth", "min_valid_fraction", "edges")
 
@@ -16,7 +16,7 @@ def check_pairs(run: Run, store: PairStore) -> None:
     Raises:
         InputDataError: with a line for each difference.
     """
-    units = {name: lookup(_variable(name)).units for name in store.channels}
+    units = {name: lookup(Channel.parse(name).variable).units for name in store.channels}
     run.check_inputs(store.channels, store.coarse, store.scalars, units=units)
     said = store.recipe.get("upscale", {})
     findings = [
@@ -31,8 +31,3 @@ def check_pairs(run: Run, store: PairStore) -> None:
             hint="prepare pairs as those of the run, or use a run trained on yours",
             findings=findings,
         )
-
-
-def _variable(channel: str) -> str:
-    """tas of tas, zg of zg500."""
-    return channel.rstrip("0123456789") or channel

@@ -61,6 +61,8 @@ def run_jobs(
     for job in todo:
         if not job.complete():
             job.finish()  # whoever did the last period may have been killed before saying so
+    for job in jobs:
+        job.tidy()
     return [line_of(job, before) for job in jobs]
 
 

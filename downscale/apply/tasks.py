@@ -26,6 +26,7 @@ from downscale.apply.records import Layout, all_there, paths_of, remove, write_j
 from downscale.apply.trust import summary, total
 from downscale.config.load import differences, digest
 from downscale.errors import OutputExistsError
+from downscale.hpc.locks import clear_dead
 from downscale.hpc.paths import refuse_links, refuse_links_inside
 from downscale.profiles.output import OutputSpec
 from downscale.training.run import Run
@@ -121,7 +122,7 @@ class Job:
                 raise OutputExistsError(
                     "the output folder holds other files", where=f"{self.folder}: {', '.join(foreign[:5])}", hint="choose an empty folder"
                 )
-        recipes = [(found, self._plain_recipe)] if found else [(part.recorded(), part.recipe) for part in self.parts if part.period]
+        recipes = [(found, self._plain_recipe)] if found else [(read_json(part.record), part.recipe) for part in self.parts if part.period]
         for record, wanted in recipes:
             changed = differences(record.get("recipe", {}), wanted) if record else []
             if changed:
@@ -137,6 +138,11 @@ class Job:
         found = self.recorded()
         if found is not None and not self.complete():
             (self.folder / MANIFEST).replace(self.folder / _REPLACED)
+
+    def tidy(self) -> None:
+        """Remove the locks of processes that were killed when a period was done and not yet let go."""
+        for part in self.parts:
+            clear_dead(self.folder / part.lock)
 
     def finish(self) -> bool:
         """Write prediction.json where all periods are recorded; whether they are. Several processes may do so: they write the same."""

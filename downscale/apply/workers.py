@@ -76,6 +76,8 @@ def run_in_workers(
         if stop.set:
             raise Stopped(f"stopped by {stop.name}; what is finished is kept", hint="run the same command again to go on")
         _judge(crew, todo)
+    for job in jobs:
+        job.tidy()
     return [line_of(job, before) for job in jobs]
 
 

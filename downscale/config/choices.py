@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from downscale.config.found import FoundRun, iso
 from downscale.errors import InputDataError
-from downscale.variables import UPPER_AIR
+from downscale.variables import UPPER_AIR, Channel
 
 TARGETS = ("tasmax", "tasmin", "tas", "pr")
 SURFACE = ("psl", "tas", "uas", "vas")
@@ -162,9 +162,8 @@ def _predictors(
     """Upper air and surface fields that all have; the targets' own fields only where there is nothing aloft."""
     holders = [*(run for run in truths if run.role == "rcm"), *coarse]
     common = [name for name in holders[0].channels if all(name in run.channels for run in holders)]
-    aloft = sorted(
-        (name for name in common if _variable(name) in UPPER_AIR), key=lambda name: (UPPER_AIR.index(_variable(name)), -_level(name))
-    )
+    upper = [one for one in map(Channel.parse, common) if one.variable in UPPER_AIR]
+    aloft = [one.name for one in sorted(upper, key=lambda one: (UPPER_AIR.index(one.variable), -(one.level_hpa or 0)))]
     surface = [name for name in SURFACE if name in common]
     chosen = [*aloft, *surface] if aloft else [name for name in common if name in (*SURFACE, *TARGETS)]
     if not chosen:
@@ -187,14 +186,6 @@ def _smallest_grid_first(predictors: list[str], run: FoundRun | None) -> tuple[l
 def _blocks(run: FoundRun) -> int:
     """Fine cells a side of a coarse cell: about the cell of a GCM, and at least four coarse cells each way where the grid allows it."""
     return max(2, min(round(_COARSE_KM / max(run.spacing_km, 1.0)), min(run.shape) // _FEWEST_CELLS))
-
-
-def _variable(channel: str) -> str:
-    return channel.rstrip("0123456789")
-
-
-def _level(channel: str) -> int:
-    return int(channel[len(_variable(channel)) :] or 0)
 
 
 def _training_days(

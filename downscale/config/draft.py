@@ -13,7 +13,7 @@ from pathlib import Path
 from downscale.config.choices import Choices, choose
 from downscale.config.found import FoundRun
 from downscale.config.load import ENVIRONMENT_WHITELIST
-from downscale.variables import TABLE, UPPER_AIR
+from downscale.variables import TABLE, UPPER_AIR, Channel
 
 CHECK = "# CHECK"
 _MOST_UPS = 3
@@ -104,7 +104,7 @@ def _source(run: FoundRun, choices: Choices, folder: Path, taken: set[Path]) -> 
 
 def _units(run: FoundRun, channels: Sequence[str]) -> list[str]:
     """Active only where nothing else can be meant; else a line to be completed."""
-    doubts = [doubt for doubt in run.doubts if any(name.rstrip("0123456789") == doubt.variable for name in channels)]
+    doubts = [doubt for doubt in run.doubts if any(Channel.parse(name).variable == doubt.variable for name in channels)]
     lines = []
     for doubt in doubts:
         lines += _comment(f"{doubt.variable}: the files say '{doubt.stated}' ({doubt.reason.rsplit(': ', 1)[-1]})", indent=4)
@@ -165,8 +165,8 @@ def _place(parent: Path, folder: Path) -> str:
 def _variables(choices: Choices) -> str:
     levels: dict[str, list[str]] = {}
     for name in choices.predictors:
-        stem = name.rstrip("0123456789")
-        levels.setdefault(stem, []).extend([name[len(stem) :]] if stem in UPPER_AIR else [])
+        channel = Channel.parse(name)
+        levels.setdefault(channel.variable, []).extend([str(channel.level_hpa)] if channel.variable in UPPER_AIR else [])
     lines = ["predictors:    # input maps that all runs above have"]
     lines += [f"  - {{name: {name}, levels: [{', '.join(found)}]}}" if found else f"  - {{name: {name}}}" for name, found in levels.items()]
     if choices.grid_note:

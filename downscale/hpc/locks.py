@@ -65,6 +65,13 @@ def holder(path: Path) -> str:
     return _describe(owner) if owner and _alive(path, owner) else ""
 
 
+def clear_dead(path: Path) -> None:
+    """Remove a lock file that nobody alive holds, as a process that was killed leaves it; one that is held stays."""
+    owner = _read(path)
+    if path.exists() and not _alive(path, owner):
+        _set_aside(path, owner)
+
+
 def _acquire(path: Path, token: dict[str, object], *, force: bool) -> None:
     for _ in range(3):
         try:

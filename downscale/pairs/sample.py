@@ -17,7 +17,7 @@ from downscale.pairs.coarse import read_days
 from downscale.pairs.inputs import GroupInputs, Inputs
 from downscale.pairs.missing import Holes
 from downscale.pairs.store import PairGroup, PairStore
-from downscale.variables import lookup
+from downscale.variables import Channel, lookup
 
 BLOCK_DAYS = 4
 _APART, _FACTOR = 5.0, 10.0
@@ -108,9 +108,8 @@ def strange_pairs(samples: Sequence[Sample], channels: Sequence[str]) -> list[st
                 assert sample.group.gcm is not None
                 coarse, fine = sample.group.gcm.source.name, truth.group.name
                 said = [f"{m:.3g} (std {s:.2g}) in {where}" for m, s, where in zip(mean, spread, (f"{fine} upscaled", coarse), strict=True)]
-                lines.append(
-                    f"{name} averages {' and '.join(said)}, {lookup(name.rstrip('0123456789')).units}: are the units of one of them wrong?"
-                )
+                units = lookup(Channel.parse(name).variable).units
+                lines.append(f"{name} averages {' and '.join(said)}, {units}: are the units of one of them wrong?")
     return lines
 
 

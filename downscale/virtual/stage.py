@@ -19,7 +19,7 @@ from downscale.variables import UPPER_AIR, Channel
 from downscale.virtual import truth
 from downscale.virtual.clock import count_days, split_periods, split_years
 from downscale.virtual.simulation import Chain
-from downscale.virtual.storage import Storage, parse_channels
+from downscale.virtual.storage import Storage
 from downscale.virtual.tasks import Result, Task, run_task
 from downscale.virtual.world import GCMS, LEVELS, Size, World, find_size
 
@@ -106,7 +106,7 @@ def _choose(channels: Sequence[str] | None, gcms: int, workers: int) -> tuple[Ch
     if unknown or not names:
         what = ", ".join(unknown) or "files without variables"
         raise ConfigError(f"the virtual climate has no {what}", where="channels", hint=f"known: {', '.join(CHANNELS)}")
-    return tuple(parse_channels([name for name in CHANNELS if name in names]))
+    return tuple(Channel.parse(name) for name in CHANNELS if name in names)
 
 
 def _tasks(directory: Path, chain: Chain, channels: tuple[Channel, ...], storage: Storage) -> Iterator[Task]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from downscale.variables import Channel
-
 FILL = np.float32(1e20)
 KEEP_BITS = {"zg": 14, "ta": 12, "hus": 10, "ua": 9, "va": 9, "tas": 12, "tasmax": 12, "pr": 10, "psl": 14}
 """Mantissa bits kept (netCDF BitRound): at most 0.125 m of zg, 0.03 K, 0.05 % of hus and pr, 0.03 m s-1, 2 Pa."""
@@ -56,12 +54,3 @@ class Storage:
     def bytes_per_value(self) -> float:
         """Rough size on disk, measured on the demo's files."""
         return 1.1 if self.packed else 1.35
-
-
-def parse_channels(names: list[str]) -> list[Channel]:
-    """Channel names such as zg850 or tas to channels."""
-    result = []
-    for name in names:
-        stem = name.rstrip("0123456789")
-        result.append(Channel(stem, int(name[len(stem) :])) if stem != name else Channel(name))
-    return result
