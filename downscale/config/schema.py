@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from downscale.config.apply import ApplyConfig
+from downscale.config.evaluate import EvaluateConfig
 from downscale.config.inputs import (
     CoarsenTarget,
     DomainConfig,
@@ -56,13 +57,6 @@ __all__ = [
     "TrainConfig",
     "UpscaleConfig",
 ]
-
-
-class EvaluateConfig(Strict):
-    """Scores."""
-
-    region: Literal["all", "land"] = Field("all", description="land: only cells with at least half land; needs static sftlf")
-    wet_day_mm: float = Field(1.0, gt=0, description="a wet day has at least this much precipitation (mm/day)")
 
 
 class ExperimentConfig(Strict):

@@ -13,7 +13,7 @@ import numpy as np
 
 from downscale.evaluate import metrics
 from downscale.evaluate.change import change_signal, compare_changes
-from downscale.evaluate.experiment import Region
+from downscale.evaluate.context import Region
 from downscale.evaluate.indices import mean, percentile
 from downscale.evaluate.scorecard import write_table
 from downscale.evaluate.selection import TimeTable

@@ -12,7 +12,8 @@ from downscale import __version__
 from downscale.config.load import digest
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import ConfigError, InputDataError
-from downscale.evaluate.experiment import Experiment, Region
+from downscale.evaluate.context import Context, Region, Sources
+from downscale.evaluate.experiment import Experiment
 from downscale.evaluate.predictions import Prediction, find_predictions
 from downscale.evaluate.publish import FOLDER, published, publishing
 from downscale.evaluate.scorecard import Scorecard
@@ -63,22 +64,39 @@ def evaluate_store(
         log.info("these scores are complete already: %s", folder)
         return {**stored["summary"], "artefact": folder, "note": "complete already"}
     region = Region.of(store, cfg.evaluate.region, land_percent=LAND_PERCENT)
-    experiment = Experiment(store, predictions, region, cfg.evaluate.wet_day_mm, cfg.split.year_starts, tuple(cfg.train.on))
     with publishing(folder) as partial:
-        card = experiment.score(partial, progress or _silent)
+        experiment = Experiment(
+            Context(
+                store,
+                predictions,
+                region,
+                cfg.evaluate.model_dump(),
+                cfg.split.year_starts,
+                tuple(cfg.train.on),
+                _sources(cfg),
+                cfg.workspace_path(),
+                partial,
+            )
+        )
+        card = experiment.score(progress or _silent)
         summary = {"predictions": len(predictions), "scores": len(card.scores), **_headline(card, predictions)}
-        drivers = {name: cfg.driver_of(name) for name, source in cfg.sources.items() if source.is_truth}
         recipe = {
             **card.recipe,
-            "drivers": drivers,
-            "roles": {name: source.role for name, source in cfg.sources.items()},
             "inputs": inputs,
             "digest": digest(inputs),
             "summary": summary,
             "downscale_version": __version__,
         }
-        experiment.write(partial, Scorecard(card.scores, recipe))
+        experiment.write(Scorecard(card.scores, recipe))
     return {**summary, "artefact": folder}
+
+
+def _sources(cfg: ExperimentConfig) -> Sources:
+    return Sources(
+        {name: cfg.driver_of(name) for name, source in cfg.sources.items() if source.is_truth},
+        {name: source.role for name, source in cfg.sources.items()},
+        {name: dict(source.facets) for name, source in cfg.sources.items()},
+    )
 
 
 def list_predictions(cfg: ExperimentConfig) -> list[str]:
