@@ -16,6 +16,10 @@ from apply_world import contents
 from conftest import CHANNELS, EXPERIMENT, REPOSITORY, run_cli
 from faults import fault
 
+from downscale.apply.stage import apply_run
+from downscale.config.load import load_config
+from downscale.hpc.crew import Crew
+
 
 def ok(*arguments):
     result = run_cli(*arguments)
@@ -263,6 +267,23 @@ def test_workers_leave_what_one_leaves(trained, tmp_path):
     state = json.loads(ok("status", config, "--json").stdout.splitlines()[-1])["summary"]
     assert "net: done" in state["runs"] and any(line.startswith("net/RCM_B_perfect: done") for line in state["predictions"])
     assert any(line == "net/RCM_A_perfect: not begun" for line in state["predictions"])
+
+
+def test_what_a_dead_worker_leaves_the_command_does_itself(trained, tmp_path):
+    config = shutil.copytree(trained.parent, tmp_path / "ws") / "config.yaml"
+    root = config.parent / "results" / "predictions"
+    shutil.rmtree(root, ignore_errors=True)
+    crew = Crew(2, "downscale.nowhere")  # both die at once
+    said = apply_run(load_config(config), runs=["net"], sources=["RCM_B", "GCM_B"], device="cpu", workers=3, crew=crew)
+    assert [line.rpartition(": ")[2].split(",")[0] for line in said["predictions"]] == ["written", "written"]
+    assert not crew.done and len(list(root.glob("net/*/prediction.json"))) == 2
+    again = apply_run(load_config(config), runs=["net"], sources=["RCM_B", "GCM_B"], device="cpu", workers=2)
+    assert all("complete already" in line for line in again["predictions"])
+
+
+def test_bad_input_is_said_once_and_ends_the_workers(trained, tmp_path):
+    config = shutil.copytree(trained.parent, tmp_path / "ws") / "config.yaml"
+    refused(run_cli("apply", config, "--source", "GCM_X", "--workers", "2"), 2, "no source 'GCM_X'")
 
 
 def test_files_of_several_model_runs_each_into_a_folder(trained, tiny_world, tmp_path):

@@ -108,6 +108,17 @@ def test_cdo_reads_the_files_without_a_word(files, tmp_path):
             np.testing.assert_allclose(means[variable].values.ravel(), expected.values, rtol=1e-5)
 
 
+@pytest.mark.skipif(shutil.which("ncdump") is None, reason="ncdump (netcdf-bin) is not installed")
+def test_ncdump_shows_classic_files_of_days_and_metres(files):
+    for path in files:
+        kind = subprocess.run(["ncdump", "-k", path], capture_output=True, text=True, check=True)
+        assert kind.stdout.strip() == "netCDF-4 classic model"
+        times = subprocess.run(["ncdump", "-t", "-v", "time,height" if path.name.startswith("tas") else "time", path],
+                               capture_output=True, text=True, check=True)  # fmt: skip
+        assert '"2016-01-01 12", "2016-01-02 12"' in times.stdout and not times.stderr
+        assert 'time:units = "days since' in times.stdout
+
+
 def test_xarray_and_cf_xarray_find_their_way(files):
     """cf_xarray warns of areacella, which the archive keeps in a file of its own; of nothing else."""
     pytest.importorskip("cf_xarray")

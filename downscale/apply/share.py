@@ -17,7 +17,8 @@ from downscale.hpc.signals import StopFlag
 
 ProgressCallback = Callable[[int, int, str], None]
 LOOK_SECONDS = 2.0
-"""How often a process that has nothing left to claim looks whether the others are done."""
+"""How often, at the rarest, a process that has nothing left to claim looks whether the others are done."""
+FIRST_LOOK_SECONDS = 0.1
 
 
 def run_jobs(
@@ -29,6 +30,7 @@ def run_jobs(
     wait: bool = True,
     share: bool = True,
     progress: ProgressCallback | None = None,
+    started: Callable[[], None] | None = None,
 ) -> list[str]:
     """Do what is not done yet and nobody else is doing.
 
@@ -40,6 +42,7 @@ def run_jobs(
         wait: stay until what others have claimed is done too, and go on with it should they die.
         share: leave alone what another process has claimed; otherwise that is an error.
         progress: called with the days done here, those to be done here for all that is known, and what is in work.
+        started: called once everything has been looked at and nothing refused.
 
     Returns:
         one line per prediction: folder, and whether it was written, was complete already, or in whose work it is.
@@ -54,6 +57,8 @@ def run_jobs(
     for job in todo:
         job.refuse_links()
         job.refuse_others(overwrite=overwrite)
+    if started is not None and todo:
+        started()
     with StopFlag() as stop, _even_threads():
         work = _Work([part for job in todo for part in job.parts], block_days, stop, progress)
         while work.left and (work.claim(force=force_unlock, share=share) or wait):
@@ -85,6 +90,7 @@ class _Work:
         self._block_days, self._stop, self._progress = block_days, stop, progress
         self._total = sum(part.stop - part.start for part in parts)
         self._done = 0
+        self._patience = FIRST_LOOK_SECONDS
 
     def claim(self, *, force: bool, share: bool) -> bool:
         """Do all that nobody else has claimed; where that is nothing, wait a little and return False."""
@@ -99,11 +105,14 @@ class _Work:
                     raise
                 held.append(part)
         claimed, self.left = len(held) < len(self.left), held
-        if not claimed:
-            until = time.monotonic() + LOOK_SECONDS
+        if claimed:
+            self._patience = FIRST_LOOK_SECONDS
+        else:
+            until = time.monotonic() + self._patience
             while time.monotonic() < until:
                 self._look(held[0])
                 time.sleep(0.1)
+            self._patience = min(2 * self._patience, LOOK_SECONDS)
         return claimed
 
     def _do(self, part: Part) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 from downscale.apply.files import FileOptions, file_jobs
 from downscale.apply.jobs import config_jobs
 from downscale.apply.marks import MANIFEST
-from downscale.apply.share import ProgressCallback, run_jobs
+from downscale.apply.share import ProgressCallback
 from downscale.apply.tasks import Job
 from downscale.apply.trust import judge, line
-from downscale.apply.workers import run_in_workers
+from downscale.apply.workers import MODULE, cores_each, run_with
 from downscale.config.schema import ApplyConfig, ExperimentConfig
 from downscale.config.trust import OodConfig
+from downscale.hpc.crew import Crew
 from downscale.hpc.room import require_writable
 
 
@@ -29,7 +30,8 @@ class Manner:
         dry_run: say what would be done, write nothing.
         force_unlock: take over locks, whatever they say.
         wait: stay until what other processes have claimed is done too.
-        workers: processes started for the list; 1: this one does it.
+        workers: processes on the list, this one among them.
+        crew: the others, where they have been started already.
         progress: called with days done, all days, and what is in work.
     """
 
@@ -38,7 +40,15 @@ class Manner:
     force_unlock: bool = False
     wait: bool = True
     workers: int = 1
+    crew: Crew | None = None
     progress: ProgressCallback | None = None
+
+    def hire(self, order: Mapping[str, Any]) -> Crew:
+        """The other processes, told what was asked."""
+        others = 0 if self.dry_run else self.workers - 1
+        crew = self.crew if self.crew is not None else Crew(others, MODULE)
+        crew.tell({**order, "overwrite": self.overwrite, "threads": cores_each(crew.size + 1)})
+        return crew
 
 
 def apply_run(
@@ -61,9 +71,11 @@ def apply_run(
     """
     root = cfg.workspace_path() / "predictions"
     require_writable(root)
-    jobs = config_jobs(cfg, runs, sources, device)
+    how = Manner(**manner)
     order = {"config": json.loads(cfg.model_dump_json()), "runs": list(runs), "sources": list(sources), "device": device}
-    done = _work(jobs, cfg.apply.block_days, Manner(**manner), order, share=True)
+    with how.hire(order) as crew:
+        jobs = config_jobs(cfg, runs, sources, device)
+        done = _work(jobs, cfg.apply.block_days, how, crew, share=True)
     return {"artefact": root if "predictions" in done else None, **done, **_far(jobs, cfg.apply.ood)}
 
 
@@ -85,7 +97,6 @@ def apply_files(
     """
     require_writable(output)
     options, how = options or FileOptions(), Manner(**manner)
-    jobs = file_jobs(run_path, inputs, output, options, device)
     order = {
         "run": str(run_path),
         "inputs": [str(path) for path in inputs],
@@ -93,7 +104,9 @@ def apply_files(
         "options": options.plain(),
         "device": device,
     }
-    done = _work(jobs, ApplyConfig().block_days, how, order, share=len(jobs) > 1 or how.workers > 1)
+    with how.hire(order) as crew:
+        jobs = file_jobs(run_path, inputs, output, options, device)
+        done = _work(jobs, ApplyConfig().block_days, how, crew, share=len(jobs) > 1 or how.workers > 1)
     notes = list(dict.fromkeys(note for job in jobs for note in job.facts["notes"]))
     if "predictions" not in done:
         return {"artefact": None, **done, "notes": notes}
@@ -101,14 +114,11 @@ def apply_files(
     return {"artefact": output, **single, "notes": notes, **done, **_far(jobs, OodConfig())}
 
 
-def _work(jobs: Sequence[Job], block_days: int, how: Manner, order: Mapping[str, Any], *, share: bool) -> dict[str, Any]:
+def _work(jobs: Sequence[Job], block_days: int, how: Manner, crew: Crew, *, share: bool) -> dict[str, Any]:
     if how.dry_run:
         return {"would write": [f"{job.folder}: {', '.join(job.run.targets)} for {_span(job)}" for job in jobs]}
-    if how.workers > 1:
-        return {
-            "predictions": run_in_workers(jobs, order, how.workers, overwrite=how.overwrite, force=how.force_unlock, progress=how.progress)
-        }
-    lines = run_jobs(
+    lines = run_with(
+        crew,
         jobs,
         block_days=block_days,
         overwrite=how.overwrite,

@@ -11,15 +11,27 @@ from downscale.errors import ConfigError
 _WITH_RUN = "downscale apply RUN --input FILE... -o DIR"
 
 
-def apply_either(what: Path, with_config: Mapping[str, Sequence[str]], with_run: Mapping[str, Any], **manner: Any) -> dict[str, Any]:
+def apply_either(
+    what: Path, with_config: Mapping[str, Sequence[str]], with_run: Mapping[str, Any], *, workers: int, dry_run: bool, **manner: Any
+) -> dict[str, Any]:
     """A run folder with --input and -o, or a config with --run and --source; ConfigError for a mixture.
+
+    Further processes are started before anything else is loaded: they load the same meanwhile.
 
     Args:
         what: a run folder, or a config.
         with_config: runs, sources, overrides.
         with_run: inputs, output, forcings, assume_units, fill_values, members, aggregate, per_run, profile, facets.
+        workers, dry_run: see Manner.
         **manner: device, and see Manner.
     """
+    from downscale.hpc.crew import Crew
+
+    with Crew(0 if dry_run else workers - 1, "downscale.apply.workers") as crew:
+        return _apply(what, with_config, with_run, workers=workers, dry_run=dry_run, crew=crew, **manner)
+
+
+def _apply(what: Path, with_config: Mapping[str, Sequence[str]], with_run: Mapping[str, Any], **manner: Any) -> dict[str, Any]:
     from downscale.apply.stage import apply_files, apply_run
     from downscale.config.load import load_config
 
