@@ -68,7 +68,7 @@ def contents(folder: Path) -> dict[str, Any]:
                     about = {one: str(variable.getncattr(one)) for one in variable.ncattrs()}
                     found[f"{name}:{key}"] = (variable.dimensions, str(variable.dtype), about, variable[...].tobytes())
         elif path.is_file():
-            found[name] = path.read_text()
+            found[name] = path.read_bytes()
     return found
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
-import downscale
 from downscale.cf.cache import Shelf, encode, keepable
 from downscale.cf.header import FileHeader, Sharing
 from downscale.cf.paths import Found
 from downscale.cf.soundness import header_or_problem
+from downscale.hpc.startup import afresh
 
 Answers = Sequence[FileHeader | str]
 _START = "from downscale.cf.workers import serve; serve()"
@@ -76,10 +76,8 @@ class _Process:
         if self._over:
             return None
         if self._child is None:
-            root = str(Path(downscale.__file__).parents[1])
-            code = f"import sys; sys.path.insert(0, {root!r})\n{_START}"
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-c", code],
+                [sys.executable, "-P", "-c", afresh(_START)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

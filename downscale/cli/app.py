@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from downscale import __version__
-from downscale.cli import few_shot, looking, mlbench, remapping, stages, starting, status
+from downscale.cli import explain, few_shot, judging, looking, mlbench, remapping, stages, starting, status
+from downscale.hpc.startup import quicken
 
 app = typer.Typer(
     name="downscale",
@@ -36,7 +37,8 @@ app.command("prepare")(stages.prepare)
 app.command("train")(stages.train)
 app.command("few-shot")(few_shot.few_shot)
 app.command("apply", context_settings={"allow_extra_args": True})(stages.apply)
-app.command("evaluate")(stages.evaluate)
+app.command("evaluate", cls=judging.ManyFiles)(stages.evaluate)
+app.command("explain")(explain.explain)
 app.command("report")(stages.report)
 app.command("weights")(remapping.weights)
 app.command("regrid")(remapping.regrid)
@@ -57,4 +59,5 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
 
 def main() -> None:
     """Entry point of the ``downscale`` command."""
+    quicken()
     app()

@@ -14,11 +14,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import downscale
 from downscale.errors import DownscaleError, Stopped
+from downscale.hpc.startup import afresh
 
 log = logging.getLogger(__name__)
 GO = "go"
@@ -70,9 +69,8 @@ class Crew:
 
 class _Worker:
     def __init__(self, module: str) -> None:
-        root = str(Path(downscale.__file__).parents[1])
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {root!r})\nfrom {module} import serve; serve()"],
+            [sys.executable, "-P", "-c", afresh(f"from {module} import serve; serve()")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

@@ -19,7 +19,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-import downscale
+from downscale.hpc.startup import afresh
 
 _START = "from downscale.hpc.dask_worker import serve; serve()"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
@@ -64,10 +64,8 @@ class Hands:
 
 
 def _start(module: str, scratch: Path) -> subprocess.Popen[bytes]:
-    root = str(Path(downscale.__file__).parents[1])
-    code = f"import sys; sys.path.insert(0, {root!r})\n{_START}"
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", code, module, str(scratch)],
+        [sys.executable, "-P", "-c", afresh(_START), module, str(scratch)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-import downscale
 from downscale.cf.calendar import decode_days
 from downscale.errors import DownscaleError, InputDataError
+from downscale.hpc.startup import afresh
 from downscale.pairs.store import TIME_UNITS, PairGroup
 from downscale.training.reading import Arrays, Holes, Portion, counted_days
 
@@ -70,10 +70,8 @@ class Reader:
     """A process that reads days into a ring; see serve()."""
 
     def __init__(self, header: Mapping[str, Any], ring: Ring) -> None:
-        root = str(Path(downscale.__file__).parents[1])
-        code = f"import sys; sys.path.insert(0, {root!r})\n{_START.format(signals=_SIGNALS)}"
         self._child = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", afresh(_START.format(signals=_SIGNALS))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[ring.file],

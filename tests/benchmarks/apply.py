@@ -95,7 +95,7 @@ def make_input(path: Path, years: int, seed: int = 0) -> None:
 
 def command(run: Path, out: Path, *options: Any) -> list[str]:
     """apply on the command line."""
-    return [sys.executable, "-c", "from downscale.cli.app import app; app()", "apply", str(run), *map(str, options), "-o", str(out), "-q"]
+    return [sys.executable, "-c", "from downscale.cli.app import main; main()", "apply", str(run), *map(str, options), "-o", str(out), "-q"]
 
 
 def timed(*commands: list[str]) -> tuple[float, float]:
