@@ -17,6 +17,7 @@ from conftest import CHANNELS, EXPERIMENT, REPOSITORY, run_cli
 from faults import fault
 
 from downscale.apply.stage import apply_run
+from downscale.cf.calendar import decode_days
 from downscale.config.load import load_config
 from downscale.hpc.crew import Crew
 
@@ -297,3 +298,24 @@ def test_files_of_several_model_runs_each_into_a_folder(trained, tiny_world, tmp
     assert len(made) >= 2 and any("VGCM-A" in name for name in made) and any("VGCM-B" in name for name in made)
     assert "complete already" in ok("apply", run, "--input", *files, "-o", out, "--per-run").output
     refused(run_cli("apply", trained, "--per-run"), 2, "--per-run", "run folder")
+
+
+def test_starts_and_members_of_decadal_predictions_stay_apart(trained, tiny_world, tmp_path):
+    """Two forecasts that overlap in time, one of them with two members, from files as DCPP names them."""
+    for start, member, first in (("s1995", "r1i1p1f1", 19951101), ("s1995", "r2i1p1f1", 19951101), ("s1996", "r1i1p1f1", 19961101)):
+        for path in sorted((tiny_world / "gcm").rglob("*VGCM-A_historical*.nc")):
+            with xr.open_dataset(path, decode_times=False) as data:
+                days = np.asarray(decode_days(data["time"].values, data["time"].attrs["units"], data["time"].attrs["calendar"]))
+                part = data.isel(time=(days >= first) & (days < first + 20000)).load()
+            part.attrs |= {"experiment_id": "dcppA-hindcast", "sub_experiment_id": start, "variant_label": member}
+            name = path.name.split("_")[0]
+            part.to_netcdf(tmp_path / f"{name}_day_VGCM-A_dcppA-hindcast_{start}-{member}_gn_{first}-{first + 10000}.nc")
+    out = tmp_path / "forecasts"
+    ok("apply", trained.parent / "results" / "runs" / "net", "--input", *sorted(tmp_path.glob("*.nc")), "-o", out, "--per-run")
+    made = sorted(path.parent.name for path in out.glob("*/prediction.json"))
+    assert [name.partition("dcppA-hindcast_")[2] for name in made] == ["s1995_r1i1p1f1", "s1995_r2i1p1f1", "s1996_r1i1p1f1"]
+    for name in made:
+        with xr.open_dataset(out / name / "tasmax.nc", decode_times=False, decode_timedelta=False) as fields:
+            lead = fields["lead_time"]
+            assert lead.attrs["forecast_reference_time"] == f"{name[-13:-9]}-11-01" and lead.attrs["standard_name"] == "forecast_period"
+            np.testing.assert_array_equal(lead, np.arange(fields.sizes["time"]) + 0.5)
