@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from downscale.errors import ConfigError, DownscaleError
+from downscale.errors import ConfigError, DownscaleError, EnvironmentMissingError
 from downscale.hpc.dask_worker import Hands
 
 Task = tuple[Any, ...]
@@ -67,7 +67,7 @@ class Pool:
         workers: how many of a scheduler's; None: all that it has.
 
     Raises:
-        ConfigError: no scheduler answers.
+        ConfigError, EnvironmentMissingError: the scheduler's file is not there, or no scheduler answers.
     """
 
     def __init__(self, *, local: Hands | None = None, scheduler: str = "", workers: int | None = None) -> None:
@@ -204,7 +204,7 @@ def _connect(scheduler: str) -> Any:
     try:
         return Client(scheduler_file=scheduler, timeout=30) if is_file else Client(scheduler, timeout=30)
     except (OSError, ValueError, TimeoutError, KeyError) as error:
-        raise ConfigError(
+        raise EnvironmentMissingError(
             f"--scheduler: no scheduler answers: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             where=scheduler,
             hint="start one with 'dask scheduler --scheduler-file FILE' and workers with 'dask worker --scheduler-file FILE'",

@@ -88,6 +88,7 @@ def serve() -> None:
 def _end_with_parent() -> None:
     while os.read(0, 4096):
         pass
+    shutil.rmtree(sys.argv[2], ignore_errors=True)  # a parent that was killed cannot
     os._exit(0)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from downscale.errors import OutputExistsError
+from downscale.hpc.walltime import has_ended
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 600.0
@@ -26,7 +27,8 @@ class LockHeldError(OutputExistsError):
 def folder_lock(folder: Path, *, force: bool = False, name: str = ".lock") -> Iterator[None]:
     """Hold a lock file in a folder while the block runs.
 
-    A lock is taken over when its process is dead (same host) or its heartbeat is older than ten minutes (another host).
+    A lock is taken over when its process is dead (same host), or its heartbeat is older than ten minutes (another host), or than a
+    minute and SLURM says that its job has ended.
 
     Args:
         folder: made when it does not exist.
@@ -43,6 +45,7 @@ def folder_lock(folder: Path, *, force: bool = False, name: str = ".lock") -> It
         "pid": os.getpid(),
         "started": _started(os.getpid()),
         "job": os.environ.get("SLURM_JOB_ID", ""),
+        "restart": os.environ.get("SLURM_RESTART_COUNT", ""),
         "since": time.time(),
         "id": uuid.uuid4().hex,
     }
@@ -132,13 +135,17 @@ def _alive(path: Path, owner: dict[str, object]) -> bool:
             pass
         started = _started(int(str(owner.get("pid"))))
         return not started or owner.get("started", started) == started
-    return _age(path) < (STALE_SECONDS if owner else HEARTBEAT_SECONDS)
+    age = _age(path)
+    if owner and 3 * HEARTBEAT_SECONDS < age < STALE_SECONDS and owner.get("job"):
+        return not has_ended(str(owner["job"]), str(owner.get("restart", "")))
+    return age < (STALE_SECONDS if owner else HEARTBEAT_SECONDS)
 
 
 def _started(pid: int) -> str:
     """When a process was started, in the system's own ticks, so that a number used again is seen; empty where nobody says."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return facts[19] if facts[0] != "Z" else "ended"
     except (OSError, IndexError):
         return ""
 

@@ -1,15 +1,64 @@
-"""A stop flag for long stages: finish the step, save, leave with exit code 75."""
+"""Signals that end a command: within a step a flag that is looked at after it, elsewhere an exception that clears up on its way out."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-from downscale.hpc.walltime import seconds_left
+from downscale.errors import Stopped
+from downscale.hpc.walltime import job_end, seconds_left
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+MARGIN_SECONDS = 60.0
+"""Time kept free before the end of a job where nobody says otherwise."""
+
+
+class Interrupted(BaseException):
+    """A signal came where no step had to be finished first.
+
+    Like KeyboardInterrupt no Exception, so that nobody takes it for a failure of what was just being done.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.name = signal.Signals(number).name
+
+    def told(self) -> Stopped:
+        """The error to show."""
+        return Stopped(f"stopped by {self.name}; what was finished is kept", hint="run the same command again to go on")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, and outside every StopFlag, the first SIGTERM, SIGINT or SIGUSR1 raises Interrupted, so that locks and half-written
+    folders go; a second one ends the process at once.
+
+    Without this a signal that comes while libraries are loaded or files are opened would end the process on the spot, as if it had failed.
+    """
+    previous: dict[signal.Signals, object] = {}
+    raised = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal raised
+        if raised:
+            os._exit(128 + number)
+        raised = True
+        raise Interrupted(number)
+
+    try:
+        for number in _SIGNALS:
+            previous[number] = signal.signal(number, handle)
+    except ValueError:  # not the main thread
+        previous.clear()
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 class StopFlag:
@@ -33,6 +82,19 @@ class StopFlag:
         self._looked: float | None = None
         self._longest = 0.0
         self._previous: dict[signal.Signals, object] = {}
+
+    @classmethod
+    def in_job(cls, margin: float = MARGIN_SECONDS) -> StopFlag:
+        """A flag that knows when the job ends that this process runs in, if it runs in one."""
+        return cls(end=job_end(), margin=margin)
+
+    def took(self, seconds: float) -> None:
+        """Say how long a step took that ran beside the looking, in another process."""
+        self._longest = max(self._longest, seconds)
+
+    def begin(self) -> None:
+        """Forget how long steps took: those that follow are of another kind."""
+        self._longest, self._looked = 0.0, None
 
     @property
     def set(self) -> bool:

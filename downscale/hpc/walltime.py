@@ -1,4 +1,4 @@
-"""When the job that this process runs in will be ended by its scheduler."""
+"""When the job that this process runs in will be ended by its scheduler, and whether another one has ended."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime
 
 log = logging.getLogger(__name__)
 _ASK_SECONDS = 10.0
+_AT_WORK = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING"}
 
 
 def job_end() -> float | None:
@@ -32,6 +33,24 @@ def _ask(job: str) -> float | None:
     except (OSError, ValueError, subprocess.SubprocessError):
         log.info("the end of job %s is not known: without a signal from the scheduler it is not stopped in time", job)
         return None
+
+
+def has_ended(job: str, restart: str = "") -> bool:
+    """Whether SLURM has ended a job, or begun it anew since; False where that cannot be known.
+
+    Args:
+        job: its number.
+        restart: the SLURM_RESTART_COUNT that it had.
+    """
+    if job == os.environ.get("SLURM_JOB_ID"):
+        return restart != os.environ.get("SLURM_RESTART_COUNT", "")
+    command = ["squeue", "--noheader", "--states=all", "--jobs", job, "--format", "%T"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    states = set(answer.stdout.split())
+    return bool(states) and not states & _AT_WORK
 
 
 def seconds_left(end: float | None) -> float:

@@ -17,20 +17,21 @@ from downscale import __version__
 from downscale.config.load import differences
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import InputDataError, OutputExistsError
-from downscale.hpc.locks import folder_lock
 from downscale.hpc.paths import refuse_links, refuse_links_inside
 from downscale.hpc.room import make_folder, require_space, require_writable, telling_full_disk
 from downscale.pairs import store as pair_store
 from downscale.pairs.inputs import GroupInputs, Inputs, open_inputs
+from downscale.pairs.parts import Part, building, parts_at_work, setting_up
 from downscale.pairs.split import SPLITS, assign, check_not_empty
-from downscale.pairs.tasks import WORK, tidy, unrecorded
+from downscale.pairs.tasks import WORK, remove_torn_files, tidy, unrecorded
 from downscale.pairs.tasks_memory import day_bytes, shard_layout
 from downscale.pairs.tasks_remote import KEPT
-from downscale.pairs.write import Crew, early_hands, gather_crew, write_groups
+from downscale.pairs.write import Crew, early_hands, gather_crew, lay_out, shards_of, write_groups
 
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
 STORE_NAME = "pairs.zarr"
+_MERGE = "when all parts are done: downscale prepare CONFIG"
 
 
 def build_pairs(
@@ -42,9 +43,13 @@ def build_pairs(
     workers: int | None = None,
     scheduler: str | None = None,
     max_memory: int | None = None,
+    part: Part | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Write ``WORKSPACE/pairs.zarr``, or the groups of it that are not there yet.
+
+    Several parts may be built at the same time, on any number of nodes; then a call without ``part`` finds their shards done, does what
+    is left, judges and publishes.
 
     Args:
         cfg: the experiment.
@@ -55,6 +60,7 @@ def build_pairs(
             cores and memory allow where it pays, or all workers of the scheduler.
         scheduler: address (``tcp://HOST:PORT``) or scheduler file of a running Dask whose workers build.
         max_memory: bytes that each process may hold; None: any.
+        part: do only the shards of this part, and leave the half-written store; None: everything.
         progress: called with (days done now, days to do now, group).
 
     Returns:
@@ -80,9 +86,11 @@ def build_pairs(
         if dry_run:
             return {**summary, "artefact": None, "would write": f"{plan.total_bytes / 1e6:.0f} MB to {path}"}
         make_folder(path.parent)
-        with folder_lock(path.parent, force=force_unlock), closing(inputs):
+        with building(path.parent, part, force=force_unlock), closing(inputs):
             missing, replace = plan.missing_groups(overwrite=overwrite)
-            if missing:
+            if missing and part is not None:
+                summary |= {"artefact": None, "part": _write_part(plan, missing, crew, part, progress), "next": _MERGE}
+            elif missing:
                 _write(plan, missing, crew, progress, replace=replace)
             else:
                 del summary["memory"]
@@ -167,19 +175,62 @@ def _describe(inputs: Inputs, counts: Mapping[str, Mapping[str, int]]) -> dict[s
 
 
 def _write(plan: _Plan, missing: list[GroupInputs], crew: Crew, progress: ProgressCallback | None, *, replace: bool) -> None:
-    for path in (plan.path, plan.partial, plan.path.with_name(plan.path.name + ".old")):
-        refuse_links(path)
-        refuse_links_inside(path)
+    _refuse_links(plan)
     log.info("%s", crew.describe())
     try:
         with telling_full_disk(plan.partial, kept=KEPT):
             root = _open_partial(plan)
             _require_space(plan, missing)
-            write_groups(root, plan.partial, plan.cfg, plan.inputs, missing, crew, progress)
+            remove_torn_files(plan.partial)
+            shelves = lay_out(root, plan.partial, plan.inputs, missing)
+            write_groups(shelves, plan.partial, plan.cfg, plan.inputs, missing, crew, progress)
             plan.inputs.close()
             _publish(plan, root, missing, replace=replace)
     finally:
         tidy(plan.partial)
+
+
+def _write_part(plan: _Plan, missing: list[GroupInputs], crew: Crew, part: Part, progress: ProgressCallback | None) -> str:
+    """The shards of one part; the last one to leave clears up what killed ones left. What was done, in words."""
+    _refuse_links(plan)
+    log.info("part %d of %d; %s", part.number, part.of, crew.describe())
+    workspace = plan.path.parent
+    try:
+        with telling_full_disk(plan.partial, kept=KEPT):
+            with setting_up(workspace):
+                if parts_at_work(workspace, but=part):
+                    _refuse_another_recipe(plan, missing)
+                root = _open_partial(plan)
+                _require_space(plan, missing)
+                shelves = lay_out(root, plan.partial, plan.inputs, missing)
+            own = shards_of(part, shelves, missing)
+            done = write_groups(shelves, plan.partial, plan.cfg, plan.inputs, missing, crew, progress, own=set(own), who=part.key)
+    finally:
+        with setting_up(workspace):
+            if not parts_at_work(workspace, but=part):
+                tidy(plan.partial)
+    return f"{part.number} of {part.of}: {len(own)} shards, {done} of them done now"
+
+
+def _refuse_another_recipe(plan: _Plan, groups: Sequence[GroupInputs]) -> None:
+    """OutputExistsError where the half-written store, on which others work, is of another recipe."""
+    try:
+        root: Any = zarr.open_group(plan.partial, mode="r")
+    except (FileNotFoundError, KeyError, ValueError):
+        return
+    nodes = [(root, plan.inputs.recipe), *((root[group.name], group.recipe) for group in groups if group.name in root)]
+    if any(node.attrs.get("recipe") not in (None, recipe) for node, recipe in nodes):
+        raise OutputExistsError(
+            "parts of another recipe are being built here",
+            where=str(plan.partial),
+            hint="wait until they have ended, or use another workspace",
+        )
+
+
+def _refuse_links(plan: _Plan) -> None:
+    for path in (plan.path, plan.partial, plan.path.with_name(plan.path.name + ".old")):
+        refuse_links(path)
+        refuse_links_inside(path)
 
 
 def _require_space(plan: _Plan, missing: Sequence[GroupInputs]) -> None:

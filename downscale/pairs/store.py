@@ -26,6 +26,9 @@ SCHEMA_VERSION = 1
 KINDS = ("perfect", "imperfect")
 _ARRAY_OF = {"perfect": "rcmu", "imperfect": "gcm"}
 TIME_UNITS = "days since 1850-01-01"
+READ_DAYS = 256
+_KEYS: Any = {"name": "default", "separator": "."}
+"""Names of the files of an array: ``c.3.0.0`` beside each other, not a folder for each dimension, which would make three inodes of one."""
 _CHUNK_BYTES = 2**21
 _SHARD_BYTES = 2**26
 
@@ -73,6 +76,14 @@ class PairGroup:
     def target(self, index: slice | np.ndarray) -> np.ndarray:
         """Fine truth (time, target, y, x) float32, working units; NaN where there is none (sea)."""
         return np.stack([self._read(f"target_{name}", index) for name in self.targets], axis=1)
+
+    def target_rows(self, index: np.ndarray, rows: slice) -> np.ndarray:
+        """Fine truth on some rows of the map (target, time, y, x) float32, read a few hundred days at a time."""
+        first = self.target(index[:1])[:, :, rows]
+        result = np.empty((first.shape[1], len(index), *first.shape[2:]), np.float32)
+        for start in range(0, len(index), READ_DAYS):
+            result[:, start : start + READ_DAYS] = np.moveaxis(self.target(index[start : start + READ_DAYS])[:, :, rows], 1, 0)
+        return result
 
     def scalars(self, index: slice | np.ndarray) -> np.ndarray:
         """Numbers of the day (time, k) float32: season and forcings."""
@@ -203,21 +214,25 @@ def inventory(folder: Path) -> dict[str, int]:
 
 
 def create_root(path: Path, attributes: Mapping[str, Any], coarse: Grid, fine: Grid, static: Mapping[str, np.ndarray]) -> Any:
-    """A new store with grids and fixed fields, and no groups yet."""
+    """A new store with grids and fixed fields, and no groups yet; its attributes are written last, so that who has them has all of it."""
     root: Any = zarr.open_group(path, mode="w", zarr_format=3)
-    root.attrs.update({"schema_version": SCHEMA_VERSION, "groups": [], "static": sorted(static), **attributes})
     for name, grid in (("coarse", coarse), ("fine", fine)):
         _write_grid(root.create_group(f"grid/{name}"), grid)
     for name, values in static.items():
-        array = root.create_array(f"static/{name}", shape=values.shape, dtype="float32", dimension_names=("y", "x"), fill_value=np.nan)
+        array = root.create_array(
+            f"static/{name}", shape=values.shape, dtype="float32", dimension_names=("y", "x"), fill_value=np.nan, chunk_key_encoding=_KEYS
+        )
         array[:] = values
+    root.attrs.update({"schema_version": SCHEMA_VERSION, "groups": [], "static": sorted(static), **attributes})
     return root
 
 
 def _write_grid(node: Any, grid: Grid) -> None:
     """Coordinates as arrays that xarray, too, reads as a Dataset."""
     for name, one in grid.to_coordinates().variables.items():
-        array = node.create_array(name, shape=one.values.shape, dtype=one.values.dtype, dimension_names=one.dims, fill_value=None)
+        array = node.create_array(
+            name, shape=one.values.shape, dtype=one.values.dtype, dimension_names=one.dims, fill_value=None, chunk_key_encoding=_KEYS
+        )
         array.attrs.update(_plain(one.attrs))
         array[...] = one.values
 
@@ -236,10 +251,11 @@ def _read_grid(path: Path, name: str) -> Grid:
 def create_group(root: Any, name: str, days: np.ndarray, calendar: str) -> Any:
     """A new, incomplete group with its time axis."""
     node = root.create_group(name, overwrite=True)
-    time = node.create_array("time", shape=days.shape, dtype="float64", dimension_names=("time",))
+    along = {"shape": days.shape, "dimension_names": ("time",), "chunk_key_encoding": _KEYS}
+    time = node.create_array("time", dtype="float64", **along)
     time.attrs.update({"units": TIME_UNITS, "calendar": calendar, "standard_name": "time"})
     time[:] = encode_days(days, calendar)
-    usable = node.create_array("usable", shape=days.shape, dtype="bool", dimension_names=("time",))
+    usable = node.create_array("usable", dtype="bool", **along)
     usable[:] = True
     return node
 
@@ -271,6 +287,7 @@ def create_array(node: Any, name: str, shape: tuple[int, ...], *, days: tuple[in
         fill_value=np.nan,
         dimension_names=names,
         compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        chunk_key_encoding=_KEYS,
         overwrite=True,
     )
     array.attrs.update(dict(attributes))

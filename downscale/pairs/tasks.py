@@ -1,8 +1,8 @@
 """The unit of work of prepare: one shard of a group is read, written, and recorded as done.
 
-Beside the arrays of a half-written store lies a folder ``.work``: ``job.json`` says whose work it is, and ``GROUP/NUMBER.json`` is written
-after shard NUMBER, with the sizes of its files and what was counted while reading. A shard without a record, or with files of another size,
-is done again. The folder goes before the store is published.
+Beside the arrays of a half-written store lies a folder ``.work``: ``job-*.json`` says whose work it is, and ``GROUP/NUMBER.json`` is
+written after shard NUMBER, with the sizes of its files and what was counted while reading. A shard without a record, or with files of
+another size, is done again. The folder goes before the store is published.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Shelf:
 
     def file(self, array: str, number: int) -> Path:
         """The file of a shard."""
-        return self.folder.joinpath(self.name, array, "c", str(number), *["0"] * (self.arrays[array].ndim - 1))
+        one = self.arrays[array]
+        return self.folder / self.name / array / one.metadata.encode_chunk_key((number, *[0] * (one.ndim - 1)))
 
     def sizes(self, number: int) -> dict[str, int]:
         """Size of the file of a shard in each array; 0 where the shard is all missing and has no file."""

@@ -11,11 +11,13 @@ import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import zarr
 
@@ -28,6 +30,8 @@ from downscale.pairs.tasks import WORK, Shelf, read_shard, store_shard
 from downscale.pairs.tasks_memory import ReadPlan
 
 KEPT = "what is done is kept: free some space and run the same command again"
+ALL = "all"
+"""Whose job it is where one command builds the whole store."""
 _ONE_AT_A_TIME = threading.Lock()
 """One reader of NetCDF a process, however many threads a worker has: HDF5 is not made for more."""
 
@@ -46,8 +50,18 @@ class _Desk:
 _desk: _Desk | None = None
 
 
-def write_job(folder: Path, token: str, cfg: ExperimentConfig, inputs: Inputs, plan: ReadPlan) -> None:
-    """Leave what workers need to know in the half-written store; takes the store over from whoever worked on it."""
+def write_job(folder: Path, who: str, cfg: ExperimentConfig, inputs: Inputs, plan: ReadPlan) -> str:
+    """Leave what workers need to know in the half-written store; takes the work over from whoever did it before.
+
+    Args:
+        folder: of the half-written store.
+        who: ALL, or the key of a part.
+        cfg, inputs, plan: what workers need to know.
+
+    Returns:
+        the token of the job.
+    """
+    token = f"{who}.{uuid4().hex}"
     job = {
         "token": token,
         "version": __version__,
@@ -56,17 +70,24 @@ def write_job(folder: Path, token: str, cfg: ExperimentConfig, inputs: Inputs, p
         "groups": {group.name: group.recipe for group in inputs.groups},
         "plan": asdict(plan),
     }
-    path = folder / WORK / "job.json"
+    path = _file(folder, "job", token)
     path.parent.mkdir(parents=True, exist_ok=True)
-    (folder / WORK / "stop").unlink(missing_ok=True)
+    for old in path.parent.glob("job-*") if who == ALL else [_file(folder, "job", ALL)]:
+        old.unlink(missing_ok=True)
+    _file(folder, "stop", token).unlink(missing_ok=True)
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(job))
     temporary.replace(path)
+    return token
 
 
-def call_off(folder: Path) -> None:
+def call_off(folder: Path, token: str) -> None:
     """Tell workers to leave the tasks that they have not begun."""
-    (folder / WORK / "stop").touch()
+    _file(folder, "stop", token).touch()
+
+
+def _file(folder: Path, what: str, token: str) -> Path:
+    return folder / WORK / f"{what}-{token.partition('.')[0]}.json"
 
 
 def run_shard(folder: str, token: str, group: str, number: int) -> dict[str, Any]:
@@ -78,10 +99,11 @@ def run_shard(folder: str, token: str, group: str, number: int) -> dict[str, Any
         group, number: which shard.
 
     Returns:
-        ``group``, ``days`` done (0 when called off), ``memory`` (highest bytes of the process), ``worker`` (host and process), ``log``
-        (level and text), and ``error`` where there was one: kind, message, where, hint, findings.
+        ``group``, ``days`` done (0 when called off), ``seconds``, ``memory`` (highest bytes of the process), ``worker`` (host and process),
+        ``log`` (level and text), and ``error`` where there was one: kind, message, where, hint, findings.
     """
     report: dict[str, Any] = {"group": group, "days": 0, "worker": f"{socket.gethostname()}/{os.getpid()}"}
+    began = time.monotonic()
     with _ONE_AT_A_TIME, zarr.config.set({"threading.max_workers": 1}), _listening() as heard:
         try:
             report["days"] = _do(Path(folder), token, group, number, heard)
@@ -92,7 +114,8 @@ def run_shard(folder: str, token: str, group: str, number: int) -> dict[str, Any
             if told is None:
                 raise
             report["error"] = _as_data(told)
-    return {**report, "log": heard, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    used = {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "seconds": time.monotonic() - began}
+    return {**report, "log": heard, **used}
 
 
 def error_of(data: dict[str, Any]) -> DownscaleError:
@@ -107,8 +130,8 @@ def _as_data(error: DownscaleError) -> dict[str, Any]:
 
 
 def _do(folder: Path, token: str, group: str, number: int, heard: list[tuple[int, str]]) -> int:
-    job = _job(folder)
-    if job.get("token") != token or (folder / WORK / "stop").exists():
+    job = _job(folder, token)
+    if job.get("token") != token or _file(folder, "stop", token).exists():
         return 0
     desk = _sit_down(job)
     heard.clear()  # what is said while files are opened, the command has said itself
@@ -121,10 +144,13 @@ def _do(folder: Path, token: str, group: str, number: int, heard: list[tuple[int
     return store_shard(shelf, read_shard(shelf, desk.inputs, desk.groups[group], number, desk.plan))
 
 
-def _job(folder: Path) -> dict[str, Any]:
+def _job(folder: Path, token: str) -> dict[str, Any]:
+    """What the command has left; empty where another has taken its work over."""
     try:
-        found: dict[str, Any] = json.loads((folder / WORK / "job.json").read_text())
+        found: dict[str, Any] = json.loads(_file(folder, "job", token).read_text())
     except FileNotFoundError:
+        if (folder / WORK).is_dir():
+            return {}
         raise InputDataError(
             "a worker does not see the half-written store",
             where=f"{folder} on {socket.gethostname()}",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import zarr
 
@@ -23,9 +23,20 @@ from downscale.hpc.signals import StopFlag
 from downscale.pairs import store as pair_store
 from downscale.pairs.inputs import GroupInputs, Inputs
 from downscale.pairs.missing import judge
-from downscale.pairs.tasks import ReadShard, Shelf, clear_records, counted_notes, read_shard, remove_torn_files, store_shard, unfinished
+from downscale.pairs.parts import Part
+from downscale.pairs.tasks import (
+    ReadShard,
+    Shelf,
+    clear_records,
+    counted_notes,
+    read_shard,
+    remove_torn_files,
+    store_shard,
+    unfinished,
+    windows,
+)
 from downscale.pairs.tasks_memory import ReadPlan, input_bytes, plan_reading, shard_layout
-from downscale.pairs.tasks_remote import call_off, error_of, run_shard, write_job
+from downscale.pairs.tasks_remote import ALL, call_off, error_of, run_shard, write_job
 from downscale.variables import lookup
 
 log = logging.getLogger(__name__)
@@ -89,36 +100,59 @@ def gather_crew(inputs: Inputs, *, workers: int | None, scheduler: str | None, m
     return Crew(workers, scheduler, plan, need, hands)
 
 
+def lay_out(root: Any, folder: Path, inputs: Inputs, groups: Sequence[GroupInputs]) -> dict[str, Shelf]:
+    """The groups of a half-written store with all their arrays: what an earlier run left, or new."""
+    return {group.name: Shelf.of(folder, group.name, _node(root, folder, inputs, group)) for group in groups}
+
+
+def shards_of(part: Part, shelves: Mapping[str, Shelf], groups: Sequence[GroupInputs]) -> list[tuple[str, int]]:
+    """The shards (group, number) of a part, by the bytes that reading them takes."""
+    days = {group.name: windows(len(group.days), shelves[group.name].shard_days) for group in groups}
+    each = {group.name: input_bytes(group) / max(len(group.days), 1) for group in groups}
+    return part.own(
+        [((name, number), each[name] * (one.stop - one.start)) for name, some in days.items() for number, one in enumerate(some)]
+    )
+
+
 def write_groups(
-    root: Any, folder: Path, cfg: ExperimentConfig, inputs: Inputs, groups: Sequence[GroupInputs], crew: Crew,
-    progress: ProgressCallback | None,
-) -> None:  # fmt: skip
+    shelves: Mapping[str, Shelf], folder: Path, cfg: ExperimentConfig, inputs: Inputs, groups: Sequence[GroupInputs], crew: Crew,
+    progress: ProgressCallback | None, *, own: Collection[tuple[str, int]] | None = None, who: str = ALL,
+) -> int:  # fmt: skip
     """Write the shards of some groups that are not there yet, judge each group when it is whole, and finish it.
 
     Args:
-        root: of the half-written store.
-        folder: where that store is.
+        shelves: from lay_out.
+        folder: of the half-written store.
         cfg: the experiment, for workers to open the files.
         inputs: all inputs of the experiment.
         groups: those to write.
         crew: who does it.
         progress: called with (days done now, days to do now, group).
+        own: only these shards, and no group is judged or finished; None: all.
+        who: ALL, or the key of the part whose shards they are.
+
+    Returns:
+        the number of shards that were still to be done.
 
     Raises:
-        Stopped: a signal came; the shards done are kept.
+        Stopped: a signal came, or the job is about to end; the shards done are kept.
         InputDataError: a shard of the input is rejected, or predictors lack what the policies do not allow; all such days are listed.
         DownscaleError: a worker was killed, or the disk is full; the shards done are kept.
     """
-    remove_torn_files(folder)
-    shelves = {group.name: Shelf.of(folder, group.name, _node(root, folder, inputs, group)) for group in groups}
     left = {group.name: unfinished(shelves[group.name], group) for group in groups if not shelves[group.name].node.attrs.get("complete")}
+    if own is not None:
+        left = {name: [number for number in numbers if (name, number) in own] for name, numbers in left.items()}
     tasks = [(name, number) for name, numbers in left.items() for number in numbers]
-    token = uuid4().hex
-    write_job(folder, token, cfg, inputs, crew.plan)
+    token = write_job(folder, who, cfg, inputs, crew.plan)
     by_name = {group.name: group for group in groups}
+
+    def finish(name: str) -> None:
+        if own is None:
+            _finish_group(shelves[name], by_name[name], inputs)
+
     for name in [name for name, numbers in left.items() if not numbers]:
-        _finish_group(shelves[name], by_name[name], inputs)
-    with StopFlag() as stop, ExitStack() as stack:
+        finish(name)
+    with StopFlag.in_job() as stop, ExitStack() as stack:
 
         def read(name: str, number: int) -> ReadShard:
             return read_shard(shelves[name], inputs, by_name[name], number, crew.plan)
@@ -127,16 +161,20 @@ def write_groups(
             return {"group": name, "days": store_shard(shelves[name], shard)}
 
         def do(name: str, number: int) -> dict[str, Any]:
-            return write(name, read(name, number))
+            began = time.monotonic()
+            return {**write(name, read(name, number)), "seconds": time.monotonic() - began}
 
         reports = _alone(read, write, tasks, stop) if crew.alone or not tasks else _together(stack, folder, token, tasks, crew, stop, do)
         days = {name: _days_left(shelves[name], by_name[name], numbers) for name, numbers in left.items()}
-        _follow(reports, days, progress, lambda name: _finish_group(shelves[name], by_name[name], inputs))
+        _follow(reports, days, progress, finish, stop)
         if any(days.values()):
             raise Stopped(f"stopped by {stop.name}; what is done is kept", where=str(folder), hint="run the same command again to go on")
+    return len(tasks)
 
 
-def _follow(reports: Reports, days: dict[str, int], progress: ProgressCallback | None, finish: Callable[[str], None]) -> None:
+def _follow(
+    reports: Reports, days: dict[str, int], progress: ProgressCallback | None, finish: Callable[[str], None], stop: StopFlag
+) -> None:  # fmt: skip
     """Count down the days of each group as reports come in, pass on what workers say, and finish the groups."""
     total, said = sum(days.values()), set()
     memory: dict[str, int] = {}
@@ -151,6 +189,7 @@ def _follow(reports: Reports, days: dict[str, int], progress: ProgressCallback |
             raise error_of(report["error"])
         if "memory" in report:
             memory[report["worker"]] = max(report["memory"], memory.get(report["worker"], 0))
+        stop.took(report.get("seconds", 0.0))
         name = report["group"]
         days[name] -= report["days"]
         if progress:
@@ -189,18 +228,17 @@ def _together(
         hands = crew.hands or stack.enter_context(Hands(min(crew.workers or 1, len(tasks)) - 1, run_shard.__module__))
         pool, own = Pool(local=hands), lambda folder, token, name, number: do(name, number)
     stack.enter_context(pool)
-    stack.callback(call_off, folder)
+    stack.callback(call_off, folder, token)
 
     def stopped() -> bool:
         if stop.set:
-            call_off(folder)
+            call_off(folder, token)
         return stop.set
 
     return pool.run(run_shard, todo, stopped, own=own)
 
 
 def _node(root: Any, folder: Path, inputs: Inputs, group: GroupInputs) -> Any:
-    """The group of the half-written store with all its arrays: what an earlier run left, or new."""
     layout = shard_layout(inputs, group)
     if group.name in root:
         node = root[group.name]

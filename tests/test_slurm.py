@@ -1,0 +1,248 @@
+"""Jobs under a real SLURM of one node: the whole chain, signals, time limits, a failing task, Dask, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import EXPERIMENT, run_cli
+from faults import fault
+from safetensors.torch import load_file
+from slurm_world import running_slurm
+
+from downscale.hpc import jobs
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+HPC = """\
+hpc:
+  warning_seconds: 20
+  jobs:
+    prepare: {cpus: 1, time: "00:10:00", memory: 2GB}
+    train: {cpus: 1, time: "00:10:00", memory: 2GB}
+    apply: {cpus: 1, time: "00:10:00", memory: 2GB}
+    evaluate: {cpus: 1, time: "00:10:00", memory: 2GB}
+"""
+SHORT = ("--set", "train.baselines=[bilinear]", "--set", "apply.days=test")
+LONG = ("--set", "train.baselines=[]", "--set", "train.epochs=30", "--set", "train.patience=30")
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    with running_slurm() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(slurm, tiny_world, tmp_path_factory) -> Path:
+    """A config with pairs in its workspace."""
+    geometry = json.loads((tiny_world / "truth.json").read_text())["geometry"]
+    folder = tmp_path_factory.mktemp("jobs")
+    boxes = {"coarse": geometry["coarse_box_edges"], "fine": 2 * geometry["target_cells"], "relaxation": geometry["relaxation_cells"]}
+    config = folder / "config.yaml"
+    config.write_text(EXPERIMENT.format(data=tiny_world, **boxes) + HPC)
+    ok("prepare", config)
+    return config
+
+
+@pytest.fixture
+def config(base, tmp_path) -> Path:
+    """The same in a folder with a difficult name."""
+    folder = tmp_path / "it's ü $HOME `ls` *"
+    shutil.copytree(base.parent, folder, ignore=shutil.ignore_patterns("runs"))
+    return folder / "config.yaml"
+
+
+@pytest.fixture(scope="module")
+def whole(base) -> dict:
+    """Weights of an uninterrupted long training."""
+    ok("train", base, *LONG)
+    return weights(base)
+
+
+def ok(*arguments):
+    result = run_cli(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def weights(config: Path) -> dict:
+    return load_file(config.parent / "results" / "runs" / "resunet-RCM_A-perfect" / "model.safetensors")
+
+
+def same(one: dict, two: dict) -> bool:
+    return one.keys() == two.keys() and all(value.numpy().tobytes() == two[name].numpy().tobytes() for name, value in one.items())
+
+
+def status(config: Path) -> dict[str, str]:
+    """Job -> how it stands."""
+    lines = jobs.job_lines((config.parent / "results").absolute())
+    return {line.partition(" (")[0].partition("/")[2]: line.partition("): ")[2] or line for line in lines}
+
+
+def told(config: Path) -> str:
+    logs = sorted((config.parent / "results" / "slurm" / "logs").glob("*"))
+    queue = subprocess.run(["squeue", "--states=all"], capture_output=True, text=True, check=False).stdout
+    return "\n".join([str(status(config)), queue, *(f"== {path.name}\n{path.read_text()[-3000:]}" for path in logs)])
+
+
+def until(config: Path, what, seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, told(config)
+        time.sleep(0.3)
+
+
+def ended(config: Path) -> dict[str, str]:
+    """Wait until SLURM has no job of the workspace; jobs that went back to the queue do not wait."""
+
+    def idle() -> bool:
+        left = jobs.unfinished((config.parent / "results").absolute())
+        for job in left:
+            now(job)
+        return not left
+
+    until(config, idle)
+    return status(config)
+
+
+def now(job: str) -> None:
+    """A job that was sent back waits two minutes otherwise."""
+    said = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True, check=False).stdout
+    if "Reason=BeginTime" in said:
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
+
+
+def log_of(config: Path, key: str) -> str:
+    return "".join(path.read_text() for path in sorted((config.parent / "results" / "slurm" / "logs").glob(f"*-{key}.*")))
+
+
+def submitted(config: Path, *arguments: str) -> list[str]:
+    """Submit; the numbers of the jobs."""
+    ok("submit", config, *arguments)
+    chain = sorted((config.parent / "results" / "slurm").glob("0*"))[-1]
+    return [job["job"] for job in json.loads((chain / "chain.json").read_text())["jobs"]]
+
+
+def test_the_whole_chain_ends_in_a_report(config):
+    """From nothing: parts of prepare, two jobs that share the predictions, and a job after each that verifies."""
+    shutil.rmtree(config.parent / "results")
+    share = ("--set", "hpc.jobs.prepare.array=2", "--set", "hpc.jobs.apply.array=2")
+    submitted(config, "prepare", "train", "apply", "evaluate", *SHORT, *share)
+    found = ended(config)
+    assert list(found) == ["01-prepare-parts", "02-prepare-merge", "03-train", "04-apply-shares", "05-apply-verify", "06-evaluate"]
+    assert all(line.startswith(("done", "2 done")) for line in found.values()), told(config)
+    results = config.parent / "results"
+    assert (results / "report" / "index.html").exists() and (results / "scores" / "scores.csv").exists()
+    assert len(list(results.glob("predictions/*/*/prediction.json"))) == 8
+    assert log_of(config, "05-apply-verify").count("complete already") == 8
+    submitted(config, "train", "apply", *SHORT)
+    ok("status", config)
+    assert all(line.startswith("done") for line in ended(config).values()), told(config)
+
+
+@fault("S05", "a training that SLURM sent back to the queue ends with the same weights")
+def test_a_training_told_to_stop_goes_on_and_ends_the_same(config, whole):
+    (job,) = submitted(config, "train", *LONG)
+    until(config, lambda: "validation days, on" in log_of(config, "01-train"))
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)
+    assert ended(config)["01-train"].endswith("continued 1 time"), told(config)
+    said = log_of(config, "01-train")
+    assert "stopped by SIGUSR1" in said and "going on after epoch" in said
+    assert same(weights(config), whole)
+
+
+@fault("S07", "a job that is too short goes on by itself, in the queue or as another job, and ends with the same weights")
+@pytest.mark.parametrize("requeue", ["true", "false"])
+def test_too_little_time_is_made_up_for(config, whole, requeue):
+    """The first job ends a minute and two seconds after it has begun, with a minute to keep free; those that wait for it go on waiting."""
+    first, _ = submitted(
+        config,
+        "train",
+        "apply",
+        *LONG,
+        *SHORT[2:],
+        *("--set", f"hpc.requeue={requeue}"),
+        *("--set", "hpc.environment.lines=['[ $restarts -gt 0 ] || export SLURM_JOB_END_TIME=$(($(date +%s) + 62))']"),
+    )
+    found = ended(config)
+    assert found["01-train"].startswith("done") and found["01-train"].endswith("continued 1 time"), told(config)
+    assert "the end of the job" in log_of(config, "01-train")
+    assert found["02-apply"].startswith("done"), told(config)
+    numbers = {path.name.split(".")[1] for path in (config.parent / "results" / "slurm" / "logs").glob("*-01-train.*")}
+    assert numbers == {first} if requeue == "true" else len(numbers) == 2
+    assert same(weights(config), whole)
+
+
+def test_a_failing_task_stops_the_chain_and_status_says_why(config):
+    runs = config.parent / "results" / "runs"
+    runs.mkdir(exist_ok=True)
+    (runs / "resunet-RCM_A-perfect-seed2").write_text("in the way")
+    submitted(config, "train", "apply", "--set", "train.seeds=[0, 1, 2]", "--set", "train.baselines=[]", "--set", "train.epochs=1")
+    found = ended(config)
+    assert found["01-train-first"].startswith("done"), told(config)
+    assert found["02-train-seeds"].startswith("1 done, 1 failed; ") and "exit code" in found["02-train-seeds"], told(config)
+    assert ".log)" in found["02-train-seeds"]
+    assert found["03-train-verify"] == "not run: 02-train-seeds did not succeed"
+    assert found["04-apply"] == "not run: 03-train-verify did not succeed"
+
+
+def test_a_cancelled_chain_does_not_go_on(config):
+    first, after = submitted(config, "train", "apply", *LONG, "--set", "train.epochs=3000")
+    until(config, lambda: "validation days, on" in log_of(config, "01-train"))
+    assert f"{after}, {first}" in ok("cancel", config).output
+    found = ended(config)
+    assert found["01-train"].startswith("stopped: everything is saved"), told(config)
+    assert found["02-apply"].startswith("not run"), told(config)
+    assert "stopped by SIGTERM" in log_of(config, "01-train")
+
+
+def test_dask_in_a_job_with_a_worker_that_dies(config, base):
+    """The store is that of one process."""
+    shutil.rmtree(config.parent / "results")
+    submitted(config, "prepare", "--dask", "2")
+
+    def registered() -> bool:
+        return log_of(config, "01-prepare").count("Registered to:") == 2
+
+    until(config, registered)
+    os.kill(min(_workers(config)), signal.SIGKILL)
+    assert ended(config)["01-prepare"].startswith("done"), told(config)
+    for group in ("RCM_A", "RCM_B"):
+        one, two = (json.loads((path.parent / "results" / "pairs.zarr" / group / "zarr.json").read_text()) for path in (base, config))
+        assert one["attributes"]["digest"] == two["attributes"]["digest"]
+    until(config, lambda: not _workers(config))
+
+
+def _workers(config: Path) -> list[int]:
+    """Processes that work for this workspace."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue
+        if "distributed.cli.dask_worker" in words and str(config.parent) in words and words.split("\0")[0].endswith("python"):
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_two_processes_train_one_network(config, base):
+    ok("train", base, "--set", "train.baselines=[]", "--name", "alone")
+    submitted(config, "train", "--set", "train.baselines=[]", "--set", "hpc.jobs.train.tasks=2")
+    assert ended(config)["01-train"].startswith("done"), told(config)
+    logs = {path.name.split(".", 2)[2] for path in (config.parent / "results" / "slurm" / "logs").glob("*-01-train.*")}
+    assert logs == {"log", "rank0.log", "rank1.log"}
+    said = log_of(config, "01-train")
+    assert "0: " in said and "1: " in said and "process 1 of 2" in said
+    alone = load_file(base.parent / "results" / "runs" / "alone" / "model.safetensors")
+    for name, value in weights(config).items():
+        assert value.nan_to_num().allclose(alone[name].nan_to_num(), rtol=1e-2, atol=1e-3), name
