@@ -102,3 +102,18 @@ def run_cli(*arguments, **options):
     from downscale.cli.app import app
 
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False, **options)
+
+
+@pytest.fixture(scope="session")
+def report_page(tmp_path_factory) -> Path:
+    """The report of a scores folder with every table that there is."""
+    import matplotlib
+    from report_world import make_world
+
+    from downscale.report.html import make_report
+
+    cfg = make_world(tmp_path_factory.mktemp("report"))
+    before = dict(matplotlib.rcParams)
+    path = make_report(cfg, config="somewhere/experiment.yaml")
+    assert dict(matplotlib.rcParams) == before
+    return path

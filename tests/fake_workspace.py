@@ -70,6 +70,9 @@ class FakeGroup:
     def target(self, index):
         return self.truth[index]
 
+    def target_rows(self, index, rows):
+        return np.moveaxis(self.truth[index][:, :, rows], 1, 0)
+
     def split(self, name):
         return self.splits[name]
 

@@ -21,6 +21,8 @@ from downscale.errors import DownscaleError
 from downscale.evaluate.stage import evaluate_run
 from downscale.grid.engines import make_weights
 from downscale.grid.weight_layouts import write_weights
+from downscale.hpc.sites import load_site
+from downscale.hpc.submit import STAGES, Request, plan, printed, setting_of
 from downscale.pairs.build import build_pairs
 from downscale.pairs.remap_input import grid_of_file
 from downscale.pairs.store import PairStore
@@ -280,6 +282,11 @@ class Bench:
         run = Path(str(train_run(self.prepared(overrides), device="cpu")["artefact"]))
         return str("are read from disk" in (run / "log.txt").read_text())
 
+    def _near(self, overrides: tuple[str, ...]) -> str:
+        """Which copy of the days was read: the weights are the same."""
+        run = Path(str(train_run(self.prepared(overrides), device="cpu")["artefact"]))
+        return str("are read from the copy" in (run / "log.txt").read_text())
+
     def _finetune(self, overrides: tuple[str, ...]) -> str:
         return self._adapted(overrides, "finetune")
 
@@ -293,6 +300,12 @@ class Bench:
             Path(str(train_run(base, device="cpu")["artefact"])).rename(self.scratch / "start")
         run = Path(str(train_run(cfg, mode=mode, source_run=str(self.scratch / "start"), device="cpu")["artefact"]))
         return _losses(run)
+
+    def _submit(self, overrides: tuple[str, ...]) -> str:
+        """The scripts of all stages, the same workspace for all."""
+        cfg = self.load((f"workspace={self.scratch / 'jobs'}", *overrides))
+        request, site = Request(self.config, STAGES, few_shot=["--from", "run"]), load_site(cfg.hpc.site)
+        return printed(plan(cfg, request, site, {}), setting_of(cfg, request, site), None)
 
     def _apply(self, overrides: tuple[str, ...]) -> str:
         cfg = self.prepared(overrides)
@@ -310,4 +323,5 @@ class Bench:
         cfg = self.prepared(overrides)
         train_run(cfg, device="cpu")
         apply_run(cfg, device="cpu")
-        return (Path(str(evaluate_run(cfg)["artefact"])) / "scores.csv").read_text()
+        folder = Path(str(evaluate_run(cfg)["artefact"]))
+        return "\n".join(f"{path.name}\n{path.read_text()}" for path in sorted(folder.glob("*.csv")))

@@ -7,11 +7,12 @@ import pytest
 from fake_workspace import smooth_noise
 
 from downscale.cf.calendar import expected_days, years
-from downscale.evaluate import bootstrap, change, indices, metrics, spectra
-from downscale.evaluate.indices import IndexSet
-from downscale.evaluate.quantiles import ascending, quantiles
+from downscale.evaluate.metrics import bootstrap, change, indices, spectra
+from downscale.evaluate.metrics import point as metrics
+from downscale.evaluate.metrics.indices import IndexSet
+from downscale.evaluate.metrics.quantiles import ascending, quantiles
+from downscale.evaluate.metrics.series import SeriesBlock, deleted_tables, matched, pair_totals, quantile_table, sum_scores
 from downscale.evaluate.selection import TimeTable
-from downscale.evaluate.series import SeriesBlock, matched, pair_totals, sum_scores
 from downscale.variables import lookup
 
 
@@ -118,9 +119,34 @@ def test_wet_day_indices_of_a_hand_made_series():
 
 
 def test_indices_follow_the_variable_table():
-    assert IndexSet.of(lookup("pr"), 1.0).names == ["wet_day_frequency", "sdii", "rx1day"]
-    assert IndexSet.of(lookup("tasmax"), 1.0).names == ["txx"]
-    assert IndexSet.of(lookup("tas"), 1.0).names == []
+    every = ["lag1", "interannual_std"]
+    assert IndexSet.of(lookup("pr"), 1.0).names == ["wet_day_frequency", "dry_days", "sdii", "cdd", "cwd", "rx1day", *every]
+    assert IndexSet.of(lookup("tasmax"), 1.0).names == ["txx", "txn", "su", *every]
+    assert IndexSet.of(lookup("tasmin"), 1.0).names == ["tnx", "tnn", *every]
+    assert IndexSet.of(lookup("tas"), 1.0).names == every
+
+
+def test_plain_indices_of_a_hand_made_series():
+    year = np.repeat([2000, 2001], 6)
+    pr = np.array([0, 0, 5, 0, 0, 0, 2, 2, 0, 3, 3, 3.0])[:, None, None]
+    assert indices.cdd(pr, year)[0, 0] == (3 + 1) / 2 and indices.cwd(pr, year)[0, 0] == (1 + 3) / 2
+    assert indices.dry_days(pr, year)[0, 0] == (5 + 1) / 2
+    warm = np.array([298.0, 299, 300, 290, 280, 270, 298.15, 298.16, 260, 250, 240, 230])[:, None, None]
+    assert indices.summer_days(warm, year)[0, 0] == (2 + 1) / 2 and indices.annual_minimum(warm, year)[0, 0] == 250.0
+    assert indices.interannual_std(pr, year)[0, 0] == pytest.approx(np.std([5 / 6, 13 / 6], ddof=1))
+    assert indices.lag1(pr)[0, 0] == pytest.approx(np.corrcoef(pr[1:, 0, 0], pr[:-1, 0, 0])[0, 1])
+    empty = np.full((12, 1, 1), np.nan)
+    for found in (indices.cdd(empty, year), indices.dry_days(empty, year), indices.summer_days(empty, year), indices.lag1(empty)):
+        assert np.isnan(found).all()
+
+
+def test_sorting_leaves_the_series_as_it_is_however_it_lies_in_memory():
+    rows = np.random.default_rng(0).standard_normal((3, 50))
+    before = rows.copy()
+    for series in (rows.T, rows[:1].T):
+        indices.percentile(series, 0.9)
+        metrics.w1(series, series + 1)
+    assert (rows == before).all()
 
 
 def test_indices_of_the_pass_are_the_plain_ones():
@@ -156,6 +182,29 @@ def test_winters_only_are_one_season_of_whole_winters():
     days = days[np.isin(days // 100 % 100, (12, 1, 2))]
     table = TimeTable(days, "standard", 12)
     assert table.seasons == ["DJF"] and [len(selection.years) for selection in table.selections] == [3]
+
+
+def test_a_december_can_go_to_the_winter_of_the_next_january():
+    days = expected_days(20000101, 20021231, "standard")
+    months = days // 100 % 100
+    winters = {}
+    for december in ("calendar", "next"):
+        table = TimeTable(days, "standard", december=december)
+        winters[december] = next(selection for selection in table.selections if selection.season == "DJF")
+        assert table.membership(winters[december]).sum() == (6 if december == "calendar" else 4)
+    assert winters["calendar"].years.tolist() == [2000, 2001, 2002] and len(winters["calendar"].rows) == 91 + 90 + 90
+    assert winters["next"].years.tolist() == [2001, 2002]
+    chosen = days[winters["next"].rows]
+    assert chosen[0] == 20001201 and chosen[-1] == 20020228 and len(chosen) == 180
+    for december in ("calendar", "next"):
+        summer = next(one for one in TimeTable(days, "standard", december=december).selections if one.season == "JJA")
+        assert (summer.rows == np.flatnonzero(np.isin(months, (6, 7, 8)))).all()
+
+
+def test_single_years_have_no_winter_of_their_own_december():
+    days = expected_days(20000101, 20001231, "standard")
+    seasons = {selection.season for selection in TimeTable(days, "standard", december="next").selections}
+    assert seasons == {"ANN", "MAM", "JJA", "SON"}
 
 
 # --- spectra -----------------------------------------------------------------------------------------------------------------------
@@ -272,6 +321,18 @@ def test_intervals_of_scores_hold_the_truth_and_shrink_with_years():
         assert quantile_scheme.method == "jackknife-t" and quantile_scheme.interval(quantile_values).upper > quantile_values[0]
         widths.append(found.upper - found.lower)
     assert widths[1] < widths[0]
+
+
+def test_quantiles_without_a_year_are_those_of_the_other_years():
+    year = np.repeat([2000, 2001, 2002], [300, 90, 200])
+    values = np.random.default_rng(11).standard_normal((len(year), 4)).astype(np.float32)
+    values[::7, 2] = np.nan
+    values[:, 3] = np.nan
+    before = values.copy()
+    found = list(deleted_tables(values, year))
+    for table, deleted in zip(found, [None, 2000, 2001, 2002], strict=True):
+        np.testing.assert_array_equal(table, quantile_table(values[year != deleted] if deleted else values))
+    assert len(found) == 4 and np.array_equal(values, before, equal_nan=True)
 
 
 def test_red_noise_of_the_fake_world_has_unit_variance():

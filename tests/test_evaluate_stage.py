@@ -13,7 +13,9 @@ from fake_workspace import FakeGroup, make_config, make_workspace, write_predict
 
 from downscale.cf.calendar import expected_days
 from downscale.errors import ConfigError, InputDataError, OutputExistsError
-from downscale.evaluate import indices, metrics, passes
+from downscale.evaluate import blocks
+from downscale.evaluate.metrics import indices
+from downscale.evaluate.metrics import point as metrics
 from downscale.evaluate.scorecard import Scorecard, number, read_maps, read_scores, read_table
 from downscale.evaluate.stage import evaluate_store
 
@@ -86,7 +88,8 @@ def test_the_change_signal_is_future_minus_past(finished):
 
 def test_every_row_of_the_error_split_adds_up(finished):
     rows = read_table(finished[0] / "scores" / "error_split.csv")
-    assert {row["statistic"] for row in rows} == {"climatology", "p99", "change_mean", "change_p99", "daily"}
+    statistics = {"climatology", "p99", "change_mean", "change_p99"}
+    assert {row["statistic"] for row in rows} == statistics | {f"{name}_bias" for name in statistics} | {"daily"}
     for row in rows:
         total, *parts = (number(row[name]) for name in ("total", "input", "emulator", "cross"))
         assert sum(parts) == pytest.approx(total, rel=1e-6, abs=1e-7)
@@ -160,11 +163,11 @@ def test_blocks_of_rows_give_what_one_block_gives(tmp_path, monkeypatch):
     cfg, store = make_workspace(tmp_path, size=10, runs=("resunet-A", "ridge-A"))
     evaluate_store(cfg, store)
     whole = read_scores(tmp_path / "scores").scores
-    monkeypatch.setattr(passes, "BLOCK_BYTES", 731 * 10 * 4 * 3)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 731 * 10 * 4 * 3)
     evaluate_store(cfg, store, overwrite=True)
-    blocks = read_scores(tmp_path / "scores").scores
-    assert len(whole) == len(blocks)
-    for one, other in zip(whole, blocks, strict=True):
+    parts = read_scores(tmp_path / "scores").scores
+    assert len(whole) == len(parts)
+    for one, other in zip(whole, parts, strict=True):
         assert (one.prediction, one.case, one.metric, one.n_cells) == (other.prediction, other.case, other.metric, other.n_cells)
         assert other.value == pytest.approx(one.value, rel=1e-5, abs=1e-7, nan_ok=True)
 

@@ -10,11 +10,12 @@ import pytest
 from fake_workspace import FakeGroup
 
 from downscale.cf.calendar import expected_days
-from downscale.evaluate import shift, transfer
-from downscale.evaluate.error_split import daily_split, split_statistic
 from downscale.evaluate.predictions import Prediction
 from downscale.evaluate.scorecard import Score, Scorecard
 from downscale.evaluate.selection import TimeTable
+from downscale.evaluate.transfer import shift
+from downscale.evaluate.transfer import tables as transfer
+from downscale.evaluate.transfer.error_split import daily_split, split_statistic
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from conftest import run_cli  # noqa: E402
+from faults import fault  # noqa: E402
 from training_world import days_of, make_config, make_store  # noqa: E402
 
 from downscale.apply import curve  # noqa: E402
@@ -27,6 +30,7 @@ from downscale.cli.few_shot import parse_shots  # noqa: E402
 from downscale.errors import ConfigError, OutputExistsError, Stopped  # noqa: E402
 from downscale.evaluate.few_shot import Scorer, relative_error, screen, summarise, write_summary  # noqa: E402
 from downscale.evaluate.selection import TimeTable  # noqa: E402
+from downscale.hpc.locks import folder_lock  # noqa: E402
 from downscale.report.few_shot import draw_curve  # noqa: E402
 from downscale.training import modes  # noqa: E402
 from downscale.training.shots import choose_years, count_draws, whole_years  # noqa: E402
@@ -378,6 +382,64 @@ def test_a_killed_grid_keeps_its_finished_cells(workspace):
     assert [one["method"] for one in cells] == ["zero_shot", "full", "head"]
 
 
+SHARED = """
+import sys
+import torch
+sys.path.insert(0, "TESTS")
+torch.set_num_threads(1)
+import test_few_shot as t
+from pathlib import Path
+
+t.curve.PairStore.open = classmethod(lambda cls, *arguments: t.make_store())
+t.go(Path("WORKSPACE"), t.Grid([1], seeds=2), wait=False, progress=lambda *told: print(told[2], flush=True))
+"""
+
+
+def test_two_processes_share_the_cells(workspace, tmp_path):
+    shutil.copytree(workspace, tmp_path / "alone")
+    code = SHARED.replace("TESTS", str(Path(__file__).parent)).replace("WORKSPACE", str(workspace))
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    did = [process.communicate(timeout=240)[0].split() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    calls = []
+    cells = go(workspace, Grid([1], seeds=2), progress=lambda *told: calls.append(told))["cells"]
+    names = [Cell(one["method"], one["shots"], one["draw"], one["seed"]).name for one in cells]
+    assert not calls and sorted(did[0] + did[1]) == sorted(names) and did[0] and did[1]
+    alone = go(tmp_path / "alone", Grid([1], seeds=2))["cells"]
+    assert json.dumps([one["scores"] for one in cells]) == json.dumps([one["scores"] for one in alone])
+    folder = workspace / "few_shot" / f"{RUN}-RCM_B-imperfect"
+    assert [path.name for path in folder.iterdir()] == ["cells"]
+
+
+def test_a_cell_in_the_work_of_another_is_left_alone_or_waited_for(workspace):
+    grid = Grid([1], methods=["full", "head"])
+    folder = workspace / "few_shot" / f"{RUN}-RCM_B-imperfect"
+    code = (
+        "import time; from pathlib import Path; from downscale.hpc.locks import folder_lock\n"
+        f"with folder_lock(Path({str(folder)!r}), name='.full-1y-draw0-seed0.lock'): print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline().strip() == "held"
+    result = go(workspace, grid, wait=False)
+    assert result["left"] == 1 and [one["method"] for one in result["cells"]] == ["zero_shot", "head"]
+    Timer(1.0, other.kill).start()
+    told = []
+    whole = go(workspace, grid, progress=lambda *one: told.append(one))
+    assert "left" not in whole and [one["method"] for one in whole["cells"]] == ["zero_shot", "full", "head"]
+    assert [note for *_, note in told] == ["full-1y-draw0-seed0"]
+    other.wait()
+    assert [path.name for path in folder.iterdir()] == ["cells"]
+
+
+@fault("S01", "`few-shot` saves the cell in work, also before the job ends, and exits 75")
+@fault("S07", "`few-shot` stops in time too, between cells and within one")
+def test_a_grid_in_a_job_that_is_about_to_end(workspace, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 30))
+    with pytest.raises(Stopped, match="the end of the job"):
+        go(workspace, Grid([1], methods=["full"]))
+    assert not (workspace / "few_shot" / f"{RUN}-RCM_B-imperfect" / "cells").exists()
+
+
 def test_the_command(experiment):
     """On files: prepare, train, the grid, its table and its plot; then nothing is left to do."""
     config = experiment(("epochs: 2}", "epochs: 1, baselines: []}"), ("epochs: 1, shots: 1}", "epochs: 1}"))
@@ -390,6 +452,12 @@ def test_the_command(experiment):
     assert {path.name for path in folder.iterdir()} == {"cells", "table.csv", "cells.csv", "curve.png"}
     assert "years" in result.stdout
     assert "calibration" in result.stdout
+    (folder / "cells" / "scratch-1y-draw0-seed0.json").unlink()
+    with folder_lock(folder, name=".scratch-1y-draw0-seed0.lock"):
+        left = run_cli(*arguments, "--no-wait")
+    assert left.exit_code == 0 and "the same command without --no-wait" in left.stdout and "left: 1" in left.stdout
+    assert f"{folder.name}: 2 cells done" in run_cli("status", config).stdout
+    run_cli(*arguments)
     again = run_cli(*arguments, "--json")
     facts = json.loads(again.stdout)
     assert facts["summary"]["cells"] == 3

@@ -14,7 +14,7 @@ import pytest
 
 from downscale.errors import OutputExistsError
 from downscale.hpc.locks import STALE_SECONDS, folder_lock
-from downscale.hpc.signals import StopFlag
+from downscale.hpc.signals import Interrupted, StopFlag, interruptible
 
 
 def test_lock_is_held_and_released(tmp_path):
@@ -85,3 +85,72 @@ def test_second_signal_ends_the_process():
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+SLOW = """
+import sys, time
+import typer
+from downscale.cli.console import Options, run_stage
+def work(progress):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleared up", flush=True)
+        if "stubborn" in sys.argv:
+            time.sleep(60)
+try:
+    run_stage("test", Options(), work)
+except typer.Exit as error:
+    sys.exit(error.exit_code)
+"""
+
+
+def stopped_outside_a_step(*numbers: signal.Signals, how: str = "") -> tuple[int, str, str]:
+    process = subprocess.Popen([sys.executable, "-c", SLOW, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = process.stdout.readline()
+    for number in numbers:
+        process.send_signal(number)
+        if how:
+            said += process.stdout.readline()
+            how = ""
+    out, err = process.communicate(timeout=60)
+    return process.returncode, said + out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_outside_every_step_clears_up_and_exits_75(number):
+    code, out, err = stopped_outside_a_step(number)
+    assert code == 75 and "cleared up" in out
+    assert f"error: stopped by {number.name}" in err and "run the same command again" in err and "Traceback" not in err
+
+
+def test_a_second_signal_does_not_wait_for_the_clearing_up():
+    code, out, _ = stopped_outside_a_step(signal.SIGUSR1, signal.SIGTERM, how="stubborn")
+    assert code == 128 + signal.SIGTERM and "cleared up" in out
+
+
+def test_within_a_step_the_flag_is_stronger():
+    with interruptible():
+        with StopFlag() as stop:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.01)
+            assert stop.set
+        with pytest.raises(Interrupted, match=str(int(signal.SIGTERM))):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_step_elsewhere_counts_as_one_here(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 300))
+    flag = StopFlag.in_job(60.0)
+    assert not flag.set
+    flag.took(200.0)
+    assert not flag.set
+    flag.took(250.0)
+    assert flag.set and flag.name == "the end of the job"
+    fresh = StopFlag.in_job(60.0)
+    fresh.took(250.0)
+    fresh.begin()
+    assert not fresh.set

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "report": {"errors", "variables", "config", "evaluate.scorecard"},
     "mlbench": {*_STAGES, "virtual"},
     "cli": {*_STAGES, "virtual", "models", "report", "mlbench"},
+    "__main__": {"cli"},
 }
 MUST_NOT = {
     "errors": {"xarray", "torch"},
@@ -50,6 +51,7 @@ MUST_NOT = {
     "report": {"torch"},
     "mlbench": {"torch", "typer", "matplotlib"},
     "cli": set(),
+    "__main__": set(),
 }
 XARRAY_MEETS_TORCH = {"training/samples.py", "training/run.py"}
 

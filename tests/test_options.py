@@ -41,6 +41,16 @@ _DRIVER = "driving_source_id: G, driving_institution_id: I, driving_experiment_i
 DRIVEN = (f"sources.G.facets={{{_DRIVER}}}", f"sources.R.facets={{{_DRIVER}}}", "apply.days=test")
 NAMED = "apply.facets={domain_id: EUR-12, institution_id: J, institution: J, contact: c"
 """Facets that profile cordex asks for, but source_id."""
+DROPOUT = ("apply.members={of: dropout, number: 2}", "model.dropout=0.3", "apply.days=test")
+BOX = "evaluate.regions={{part: {{lon: [{}], lat: [40, 46]}}}}"
+MASK = "evaluate.regions={{part: {{mask: {}, variable: {}}}}}"
+WINTER = (
+    "split.test=[2001-01-01/2001-02-10, 2001-06-01/2001-06-30]",
+    "split.train=[2001-03-01/2001-04-30]",
+    "split.validation=[2001-05-10/2001-05-20]",
+    "apply.days=test",
+)
+REGIMES = ("evaluate.regimes.channel=ta850", "apply.days=test")
 CASES = {
     "workspace": change("where", "workspace=elsewhere", "workspace=somewhere"),
     "sources.role": change("pairs", "sources.R.role=observations", both=(IMPERFECT, "static=[]")),
@@ -92,6 +102,7 @@ CASES = {
     ),
     "upscale.smooth": change("pairs", "upscale.smooth=3"),
     "upscale.min_valid_fraction": change("pairs", "upscale.min_valid_fraction=0.1", both=(files("holes", "rcm"),)),
+    "hpc.scratch": change("near", "hpc.scratch=near", both=("train.stream=always", IMPERFECT)),
     "missing.gaps": change("pairs", "missing.gaps=skip", both=(files("gap"),)),
     "missing.nan_days": change("pairs", "missing.nan_days=drop", both=(files("nan"),)),
     "missing.below_ground": change("pairs", "missing.below_ground=mask", both=(files("ground"),)),
@@ -220,7 +231,69 @@ CASES = {
         both=("model.dropout=0.3", "apply.days=test"),
     ),
     "evaluate.region": change("evaluate", "evaluate.region=land", both=("static=[orog, sftlf]", "apply.days=test")),
+    "evaluate.regions.lon": change("evaluate", BOX.format("0, 6"), BOX.format("0, 5"), both=("apply.days=test",)),
+    "evaluate.regions.lat": change("evaluate", BOX.format("0, 5").replace("46", "44"), BOX.format("0, 5"), both=("apply.days=test",)),
+    "evaluate.regions.mask": change(
+        "evaluate", MASK.format("rcm/base/sftlf.nc", "sftlf"), MASK.format("rcm/base/orog.nc", "orog"), both=("apply.days=test",)
+    ),
+    "evaluate.regions.variable": change(
+        "evaluate", MASK.format("rcm/base/sftlf.nc", "lat"), MASK.format("rcm/base/sftlf.nc", "sftlf"), both=("apply.days=test",)
+    ),
+    "evaluate.december": change("evaluate", "evaluate.december=next", both=WINTER),
+    "evaluate.regimes.channel": change("evaluate", "evaluate.regimes.channel=ta850", both=("apply.days=test",)),
+    "evaluate.regimes.number": change("evaluate", "evaluate.regimes.number=3", "evaluate.regimes.number=4", both=REGIMES),
+    "evaluate.regimes.anomalies": change("evaluate", "evaluate.regimes.anomalies=training", both=REGIMES),
     "evaluate.wet_day_mm": change("evaluate", "evaluate.wet_day_mm=3.0", both=("apply.days=test",)),
+    "evaluate.fss.thresholds": change("evaluate", "evaluate.fss.thresholds=[2.0]", both=("apply.days=test",)),
+    "evaluate.fss.cells": change("evaluate", "evaluate.fss.cells=[1, 7]", both=("apply.days=test",)),
+    "evaluate.probabilistic.thresholds": change("evaluate", "evaluate.probabilistic.thresholds=[2.0]", both=DROPOUT),
+    "evaluate.probabilistic.quantiles": change("evaluate", "evaluate.probabilistic.quantiles=[0.5]", both=DROPOUT),
+    "hpc.site": change("submit", "hpc.site=jean-zay-h100", both=("hpc.account=abc",)),
+    "hpc.account": change("submit", "hpc.account=abc"),
+    "hpc.environment.lines": change("submit", "hpc.environment.lines=[module load python]"),
+    "hpc.environment.venv": change("submit", "hpc.environment.venv=venv"),
+    "hpc.environment.container": change("submit", "hpc.environment.container=image.sif"),
+    "hpc.environment.bind": change("submit", "hpc.environment.bind=[/data]", both=("hpc.environment.container=image.sif",)),
+    **{
+        f"hpc.jobs.{name}": change(
+            "submit", f"hpc.jobs.train.{name}={value}", both=("hpc.jobs.train={tasks: 2}",) if name == "nodes" else ()
+        )
+        for name, value in {
+            "time": "'10:00:00'",
+            "memory": "64GB",
+            "cpus": "7",
+            "gpus": "1",
+            "tasks": "2",
+            "nodes": "2",
+            "partition": "long",
+            "qos": "night",
+            "options": "[--exclusive]",
+        }.items()
+    },
+    "hpc.jobs.array": change("submit", "hpc.jobs.apply.array=3"),
+    "hpc.requeue": change("submit", "hpc.requeue=false"),
+    "hpc.continuations": change("submit", "hpc.continuations=3"),
+    "hpc.warning_seconds": change("submit", "hpc.warning_seconds=300"),
+    "evaluate.return_years": change("evaluate", "evaluate.return_years=[5.0]", both=("apply.days=test",)),
+    "evaluate.separability.components": change("evaluate", "evaluate.separability.components=3", both=("apply.days=test",)),
+    "evaluate.separability.max_days": change("evaluate", "evaluate.separability.max_days=40", both=("apply.days=test",)),
+    "evaluate.warming_bin": change("evaluate", "evaluate.warming_bin=0.25", both=("apply.days=test",)),
+    "evaluate.light.rules.yellow": change(
+        "evaluate",
+        "evaluate.light.rules={climate: {yellow: 0.001, red: 1.0}}",
+        "evaluate.light.rules={climate: null}",
+        both=("apply.days=test",),
+    ),
+    "evaluate.light.rules.red": change(
+        "evaluate",
+        "evaluate.light.rules={climate: {yellow: 0.001, red: 0.002}}",
+        "evaluate.light.rules={climate: {yellow: 0.001, red: 1.0}}",
+        both=("apply.days=test",),
+    ),
+    "evaluate.light.metric": change("evaluate", "evaluate.light.metric=rmse", both=("apply.days=test",)),
+    "evaluate.light.loss_yellow": change("evaluate", "evaluate.light.loss_yellow=1.1", both=("apply.days=test",)),
+    "evaluate.light.loss_red": change("evaluate", "evaluate.light.loss_red=3.0", both=("apply.days=test",)),
+    "evaluate.light.calibrate": change("evaluate", "evaluate.light.calibrate=false", both=("apply.days=test",)),
 }
 
 

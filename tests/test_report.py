@@ -7,10 +7,9 @@ import math
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
 import pytest
 import xarray as xr
-from fake_workspace import make_config, make_workspace
+from fake_workspace import make_config
 from test_evaluate_stage import winters
 
 from downscale.errors import InputDataError
@@ -18,7 +17,7 @@ from downscale.evaluate.scorecard import Score, Scorecard
 from downscale.evaluate.stage import evaluate_store
 from downscale.report import words
 from downscale.report.findings import CaseFacts, Findings, RunFacts
-from downscale.report.html import make_report
+from downscale.report.html import make_report, report_there
 from downscale.report.verdict import verdict
 
 
@@ -39,7 +38,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.words.append(data)
 
     @property
@@ -51,20 +50,14 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    root = tmp_path_factory.mktemp("report")
-    cfg, store = make_workspace(root, size=12, runs=("resunet-A", "resunet-B", "resunet-A-few", "ridge-A", "bilinear-A"), lone_gcm=True)
-    evaluate_store(cfg, store)
-    before = dict(matplotlib.rcParams)
-    path = make_report(cfg)
-    assert dict(matplotlib.rcParams) == before
-    return path, Page(path.read_text())
+def page(report_page):
+    return report_page, Page(report_page.read_text())
 
 
 def test_the_page_needs_nothing_from_outside(page):
     path, parsed = page
     assert not parsed.open
-    assert not parsed.all("script")
+    assert [attributes for attributes in parsed.all("script")] == [{}]
     for _, attributes in parsed.tags:
         for name in ("src", "href"):
             value = attributes.get(name, "")
@@ -73,23 +66,39 @@ def test_the_page_needs_nothing_from_outside(page):
     assert path.stat().st_size < 5_000_000
 
 
-def test_every_figure_has_words_and_data(page):
+def test_every_figure_has_words_data_a_command_and_files_for_papers(page):
     path, parsed = page
     images = parsed.all("img")
-    assert len(images) >= 12 and len(parsed.all("figcaption")) == len(images)
+    assert len(images) >= 30 and len(parsed.all("figcaption")) == len(images)
     assert all(len(image["alt"]) > 40 and image["src"].startswith("data:image/png;base64,") for image in images)
+    assert all(int(image["width"]) > 200 and int(image["height"]) > 100 for image in images)
     data = [path.parent / link["href"] for link in parsed.all("a") if link["href"].startswith("data/")]
     assert len(data) == len(images) == len(set(data))
     assert set(data) == set((path.parent / "data").iterdir())
+    figures = [path.parent / link["href"] for link in parsed.all("a") if link["href"].startswith("figures/")]
+    assert set(figures) == set((path.parent / "figures").iterdir()) and len(figures) == 2 * len(images)
+    assert all(file.read_bytes().startswith((b"%PDF", b"\x89PNG")) for file in figures)
+    assert parsed.text.count("downscale evaluate experiment.yaml") >= len(images)
     with xr.open_dataset(path.parent / "data" / "mean_tasmax_RCM_A_perfect.nc") as dataset:
         assert {"truth", "resunet-A", "lat", "lon"} <= set(dataset.variables)
 
 
-def test_tables_have_headers_with_scope(page):
+def test_tables_have_headers_with_scope_and_own_names(page):
     _, parsed = page
     assert {header["scope"] for header in parsed.all("th")} == {"col", "row"}
-    assert len(parsed.all("caption")) == len(parsed.all("table")) >= 7
+    assert len(parsed.all("caption")) == len(parsed.all("table")) >= 15
+    names = [table["id"] for table in parsed.all("table")]
+    assert len(set(names)) == len(names)
     assert [attributes["lang"] for attributes in parsed.all("html")] == ["en"]
+    anchors = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(set(anchors)) == len(anchors)
+
+
+def test_a_reader_without_eyes_can_skip_and_is_told_the_colours(page):
+    _, parsed = page
+    assert parsed.all("a")[0] == {"class": "skip", "href": "#content"} and {"id": "content"} in parsed.all("main")
+    for phrase in ("red: do not trust", "yellow: with care", "green: no objection"):
+        assert phrase in parsed.text, phrase
 
 
 def test_sections_can_be_reached_and_the_story_is_told(page):
@@ -105,6 +114,21 @@ def test_sections_can_be_reached_and_the_story_is_told(page):
         "Predictor shift",
         "GCMs without truth",
         "The test has 2 years",
+        "its winter 850 hPa temperature is 1.5 sd colder",
+        "Checked: left out GCM_B: predicted yellow, true loss 1.4",
+        "GCM × RCM × scenario",
+        "Days outside the training of resunet-A, through time",
+        "Can GCM and RCMu days be told apart?",
+        "Predictor shift by scale",
+        "Error of tasmax against warming",
+        "The regimes: mean anomaly of zg500",
+        "How often the regimes come",
+        "Response of resunet-A to a changed input",
+        "Which inputs resunet-A reads for pr",
+        "Do the members spread as the truth does?",
+        "Return levels of pr",
+        "Few-shot curve: resunet-A-RCM_B-imperfect",
+        "What the spread of the ensemble is made of",
     ):
         assert phrase in parsed.text, phrase
 
@@ -132,6 +156,10 @@ def test_winters_only_without_truth_for_the_gcm_makes_a_sensible_page(tmp_path):
     assert all(image["alt"] for image in parsed.all("img"))
     (path.parent / "stale.txt").write_text("old")
     assert make_report(cfg) == path
+    assert report_there(cfg) == path
+    recipe = tmp_path / "scores" / "recipe.json"
+    recipe.write_text(recipe.read_text() + " ")
+    assert report_there(cfg) is None  # other scores than those that were drawn
     assert not (path.parent / "stale.txt").exists() and not (tmp_path / "report.partial").exists()
 
 

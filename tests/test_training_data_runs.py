@@ -18,7 +18,7 @@ from downscale.apply.predict import predict_blocks  # noqa: E402
 from downscale.errors import DownscaleError, Stopped  # noqa: E402
 from downscale.models import Inputs  # noqa: E402
 from downscale.training import days as feeding  # noqa: E402
-from downscale.training import modes, samples, session, stream  # noqa: E402
+from downscale.training import modes, samples, stream  # noqa: E402
 from downscale.training.assemble import map_names  # noqa: E402
 from downscale.training.feed import MemoryDays  # noqa: E402
 from downscale.training.run import load_run  # noqa: E402
@@ -152,7 +152,7 @@ def test_a_streamed_run_that_was_stopped_goes_on_to_the_same_weights(monkeypatch
     net = {"backbone": "none", "dropout": 0.1}
     modes.train_run(make_config(tmp_path / "whole", model=net, train=options), device="cpu")
 
-    class Late(session.StopFlag):
+    class Late(modes.StopFlag):
         looks = 0
 
         @property
@@ -163,7 +163,7 @@ def test_a_streamed_run_that_was_stopped_goes_on_to_the_same_weights(monkeypatch
         name = "SIGTERM"
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(session, "StopFlag", Late)
+        patch.setattr(modes, "StopFlag", Late)
         modes.train_run(make_config(tmp_path / "parts", model=net, train=options), device="cpu")
     modes.train_run(make_config(tmp_path / "parts", model=net, train=options), device="cpu")
     assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))

@@ -114,6 +114,12 @@ def test_two_processes_train_what_one_does(alone, tmp_path):
     first, second = (load_file(path / "model.safetensors") for path in (alone, run))
     for name, value in first.items():
         assert torch.allclose(value.nan_to_num(), second[name].nan_to_num(), rtol=1e-2, atol=1e-4), name
+    assert not (alone / "log-all.txt").exists()
+    own, other = ((run / name).read_text().splitlines() for name in ("log.txt", "log-1.txt"))
+    merged = (run / "log-all.txt").read_text().splitlines()
+    assert other and [line[3:] for line in merged if line.startswith("0: ")] == own
+    assert [line[3:] for line in merged if line.startswith("1: ")] == other and len(merged) == len(own) + len(other)
+    assert [line[3:26] for line in merged] == sorted(line[3:26] for line in merged)
     cards = [json.loads((path / "model.json").read_text()) for path in (alone, run)]
     assert cards[0]["recipe"] == cards[1]["recipe"]
 

@@ -140,7 +140,7 @@ def inputs_of(store, name="RCM_A", kind="perfect", index=slice(None)):
 
 def test_a_run_folder_knows_its_training_days(trained):
     run, store = trained
-    assert set(run.card["novelty"]) == {"sha256", "quantile", "predictors", "features"}
+    assert set(run.card["novelty"]) == {"sha256", "quantile", "feature_space", "predictors", "features"}
     novelty = Novelty.of(run)
     maps, scalars, days = inputs_of(store)
     series = novelty.score(maps, scalars, days)
@@ -202,8 +202,8 @@ def test_a_day_that_cannot_be_read_has_no_score(trained):
 def test_a_run_without_stays_without_and_a_foreign_file_is_refused(trained, tmp_path):
     run, _ = trained
     assert Novelty.of(replace(run, card={})) is None
-    ridge = load_run(run.path.parent / "ridge-RCM_A-perfect", device="cpu")
-    assert Novelty.of(ridge) is None
+    ridge = Novelty.of(load_run(run.path.parent / "ridge-RCM_A-perfect", device="cpu"))
+    assert ridge is not None and ridge.features() is None
     facts = run.card["novelty"]
     with pytest.raises(InputDataError, match="No such file") as caught:
         NoveltyModel.read(tmp_path, facts)

@@ -40,7 +40,7 @@ def workspace(tmp_path_factory):
     store, patch = make_warm_store(), pytest.MonkeyPatch()
     for module in (modes, jobs):
         patch.setattr(module.PairStore, "open", classmethod(lambda cls, *arguments: store))
-    train = {"on": ["RCM_A/perfect"], "epochs": 1, "batch_size": 32, "baselines": ["ridge"], "seeds": [0, 1]}
+    train = {"on": ["RCM_A/perfect"], "epochs": 1, "batch_size": 32, "baselines": ["ridge", "climatology"], "seeds": [0, 1]}
     model = {"name": "resunet", "width": 4, "backbone": "none", "dropout": 0.3}
     cfg = make_config(tmp_path_factory.mktemp("w"), train=train, model=model)
     cfg = cfg.model_copy(update={"forcings": None})
@@ -94,10 +94,13 @@ def test_too_many_far_days_are_exit_7_and_the_files_stay(workspace):
     apply_run(chosen, runs=[f"{RUN}-seed1"], sources=["RCM_A"], device="cpu")
 
 
-def test_a_baseline_has_no_scores(workspace):
+def test_ridge_knows_its_training_days_and_a_climatology_has_none(workspace):
     said = apply_run(asked(workspace, days="test"), runs=["ridge-RCM_A-perfect"], sources=["RCM_B"], device="cpu")
-    assert "days far from training" not in said
-    assert opened(workspace, "ridge-RCM_A-perfect", "RCM_B_perfect", "tas.nc")[1] == {}
+    assert len(said["days far from training"]) == 1
+    series = opened(workspace, "ridge-RCM_A-perfect", "RCM_B_perfect", "tas.nc")[1]
+    assert "ood_score" in series and "ood_score_features" not in series
+    plain = apply_run(asked(workspace, days="test"), runs=["climatology-RCM_A-perfect"], sources=["RCM_B"], device="cpu")
+    assert "days far from training" not in plain
 
 
 @pytest.mark.parametrize("of", ["dropout", "seeds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from downscale.apply.cells import Bench, Cell, emulate, learn, plan_cell
+from downscale.apply.share import FIRST_LOOK_SECONDS, LOOK_SECONDS
 from downscale.config.load import differences
 from downscale.config.schema import ExperimentConfig, FewShotConfig
-from downscale.errors import ConfigError, InputDataError, OutputExistsError
-from downscale.hpc.locks import folder_lock
+from downscale.errors import ConfigError, InputDataError, OutputExistsError, Stopped
+from downscale.hpc.locks import LockHeldError, clear_dead, folder_lock
 from downscale.hpc.paths import refuse_links, refuse_links_inside
 from downscale.hpc.signals import StopFlag
 from downscale.pairs.build import STORE_NAME
@@ -24,7 +26,7 @@ from downscale.pairs.store import PairStore
 from downscale.training.adaptation import has_batch_norm, methods_of
 from downscale.training.assemble import resolve_device
 from downscale.training.checkpoint import write_json
-from downscale.training.plan import tag
+from downscale.training.plan import Plan, tag
 from downscale.training.replay import source_cases
 from downscale.training.run import Run, find_run, load_run
 from downscale.training.shots import count_draws
@@ -78,9 +80,12 @@ def run_grid(
     overwrite: bool = False,
     dry_run: bool = False,
     force_unlock: bool = False,
+    wait: bool = True,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Train and judge every cell that is not there yet, into ``WORKSPACE/few_shot/RUN-PAIRS/cells``.
+
+    Any number of processes share a grid: whoever makes the lock file of a cell first does it.
 
     Every cell is judged in memory on the test days of the pairs of ``few_shot.on``, and on those of the first pairs that the source
     learned from, to see what it forgets. Zero-shot is always among them.
@@ -93,17 +98,18 @@ def run_grid(
         device: "auto", "cpu" or "cuda".
         overwrite: do cells of another recipe anew.
         dry_run: list the cells, write nothing.
-        force_unlock: take over a dead job's lock.
+        force_unlock: take over locks, whatever they say.
+        wait: stay until the cells that others have claimed are done too, and do them should the others die.
         progress: called with (cells done, cells, name).
 
     Returns:
         ``artefact`` (the folder) and ``cells``: a dict for each with method, shots, draw, seed, years, scores, source_scores,
-        parameters (that moved), seconds (of adapting), recipe.
+        parameters (that moved), seconds (of adapting), recipe. Without ``wait`` only those that are done, and ``left``: how many are not.
 
     Raises:
         ConfigError: the config or the run does not allow a method, or there are fewer whole years than asked for.
         OutputExistsError: a cell of another recipe is there.
-        Stopped: a signal came; finished cells are kept, and the one at work goes on from its last checkpoint.
+        Stopped: a signal came, or the job is about to end; finished cells are kept, and the one at work goes on from its checkpoint.
     """
     store = PairStore.open(cfg.workspace_path() / STORE_NAME, cfg.split)
     source = load_run(find_run(cfg.workspace_path(), source_run), device="cpu")
@@ -118,21 +124,65 @@ def run_grid(
         return {"artefact": None, "would write": str(folder), "cells": [cell.name for cell in cells], "to do": len(todo)}
     refuse_links(folder, below=cfg.workspace_path())
     refuse_links_inside(folder)
-    with folder_lock(folder, force=force_unlock), StopFlag() as stop:
+    if force_unlock:
+        for cell in cells:
+            (folder / _lock(cell)).unlink(missing_ok=True)
+    with StopFlag.in_job(cfg.train.margin_seconds) as stop:
         judges = {name: scorer(store, name) for name in {bench.target.name, *bench.source_group}} if todo else {}
-        for number, cell in enumerate(todo):
+
+        def do(cell: Cell, number: int) -> None:
             if progress:
-                progress(len(cells) - len(todo) + number, len(cells), cell.name)
-            emulator, facts = learn(bench, cell, plans[cell], folder / "state" / cell.name, stop)
-            fields = emulate(bench, emulator, bench.case, align=cell.method == "gcm_align")
-            found = {"scores": judges[bench.target.name](fields), "source_scores": None}
-            if bench.source_case is not None and cell.method not in (*FRESH, "gcm_align"):
-                found["source_scores"] = judges[bench.source_group[0]](emulate(bench, emulator, bench.source_case))
-            _keep(folder, cell, {**cell.facts, **facts, **found, "recipe": plans[cell].recipe})
+                progress(number, len(cells), cell.name)
+            _keep(folder, cell, _judged(bench, cell, plans[cell], folder / "state" / cell.name, judges, stop))
+
+        left = _share(folder, plans, do, stop, overwrite=overwrite, wait=wait)
+    if not left:
         with contextlib.suppress(OSError):
-            (folder / "state").rmdir()  # where nothing is unfinished
-        kept = [_kept(folder, cell, plans[cell].recipe, overwrite=False) for cell in cells]
-    return {"artefact": folder, "cells": kept}
+            (folder / "state").rmdir()
+    for cell in cells:
+        clear_dead(folder / _lock(cell))
+    kept = [found for cell in cells if (found := _kept(folder, cell, plans[cell].recipe, overwrite=False)) is not None]
+    return {"artefact": folder, "cells": kept, **({"left": left} if left else {})}
+
+
+def _share(
+    folder: Path, plans: Mapping[Cell, Plan], do: Callable[[Cell, int], None], stop: StopFlag, *, overwrite: bool, wait: bool
+) -> int:
+    """Do the cells that are not done yet and nobody else is doing; the number of those that others have still in work."""
+    patience = FIRST_LOOK_SECONDS
+    left = list(plans)
+    while True:
+        held: list[Cell] = []
+        for cell in left:
+            if stop.set:
+                raise Stopped(f"stopped by {stop.name}; finished cells are kept", where=str(folder), hint="run the same command again")
+            if _kept(folder, cell, plans[cell].recipe, overwrite=overwrite) is not None:
+                continue
+            try:
+                with folder_lock(folder, name=_lock(cell)):
+                    if _kept(folder, cell, plans[cell].recipe, overwrite=overwrite) is None:
+                        do(cell, len(plans) - len(left) + left.index(cell) - len(held))
+            except LockHeldError:
+                held.append(cell)
+        if not held or not wait:
+            return len(held)
+        patience = min(2 * patience, LOOK_SECONDS) if len(held) == len(left) else FIRST_LOOK_SECONDS
+        left = held
+        time.sleep(patience)
+
+
+def _lock(cell: Cell) -> str:
+    return f".{cell.name}.lock"
+
+
+def _judged(bench: Bench, cell: Cell, plan: Plan, state: Path, judges: Mapping[str, Scorer], stop: StopFlag) -> dict[str, Any]:
+    """What a cell's JSON says."""
+    emulator, facts = learn(bench, cell, plan, state, stop)
+    fields = emulate(bench, emulator, bench.case, align=cell.method == "gcm_align")
+    found = {"scores": judges[bench.target.name](fields), "source_scores": None}
+    if bench.source_case is not None and cell.method not in (*FRESH, "gcm_align"):
+        found["source_scores"] = judges[bench.source_group[0]](emulate(bench, emulator, bench.source_case))
+    return {**cell.facts, **facts, **found, "recipe": plan.recipe}
 
 
 def _bench(cfg: ExperimentConfig, store: PairStore, source: Run, device: str) -> Bench:

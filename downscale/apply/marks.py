@@ -11,6 +11,9 @@ PARTS = "parts"
 FILES = ("files", "spread_files")
 """Keys of a record: the files of the fields, and of the spread of members, by variable and relative to the prediction's folder."""
 
+CLIMATE = "feature_files"
+"""Key of a record: the files of sums over the network's features, relative to the prediction's folder."""
+
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """A record; None where there is none that can be read."""

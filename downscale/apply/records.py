@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from downscale.apply.marks import FILES
+from downscale.apply.marks import CLIMATE, FILES
 from downscale.profiles.output import Profile
 
 
@@ -55,7 +55,7 @@ def paths_of(record: Mapping[str, Any]) -> set[str]:
     """Files of a record, relative to its folder; those of older records are named after their variables."""
     found = [record[key] for key in FILES if isinstance(record.get(key), dict)]
     if found:
-        return {str(path) for files in found for paths in files.values() for path in paths}
+        return {str(path) for files in found for paths in files.values() for path in paths} | set(map(str, record.get(CLIMATE, ())))
     return {f"{name}.nc" for name in record.get("variables", ())}
 
 

@@ -59,7 +59,7 @@ def run_jobs(
         job.refuse_others(overwrite=overwrite)
     if started is not None and todo:
         started()
-    with StopFlag() as stop, _even_threads():
+    with StopFlag.in_job() as stop, _even_threads():
         work = _Work([part for job in todo for part in job.parts], block_days, stop, progress)
         while work.left and (work.claim(force=force_unlock, share=share) or wait):
             pass

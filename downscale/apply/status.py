@@ -11,14 +11,16 @@ from downscale.config.schema import ExperimentConfig
 from downscale.errors import InputDataError
 from downscale.hpc.locks import holder
 from downscale.pairs.build import STORE_NAME
+from downscale.pairs.parts import parts_at_work
 from downscale.pairs.store import read_attributes
+from downscale.pairs.tasks import WORK
 
 
 def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
     """The state of an experiment's workspace.
 
     Returns:
-        ``pairs`` and ``scores`` in words; ``runs`` and ``predictions``: a line for each; ``counts``: of predictions, by state.
+        ``pairs`` and ``scores`` in words; ``runs``, ``few-shot``, ``predictions``: a line for each; ``counts``: predictions by state.
     """
     root = cfg.workspace_path()
     groups, pairs = _pairs(root)
@@ -31,6 +33,7 @@ def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
         "artefact": None,
         "pairs": pairs,
         "runs": [f"{name}: {state}" for name, state in runs.items()],
+        "few-shot": [f"{path.name}: {_grid(path)}" for path in sorted((root / "few_shot").glob("*")) if path.is_dir()],
         "predictions": [f"{name}: {state}" for name, state in states.items()],
         "scores": _scores(root, list(states)),
         "counts": ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no predictions",
@@ -39,12 +42,16 @@ def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
 
 def _pairs(root: Path) -> tuple[list[str], str]:
     """GROUP_KIND of the store, and its state."""
-    busy = holder(root / ".lock")
+    parts = parts_at_work(root)
+    busy = holder(root / ".lock") or "; ".join(f"part {name}, {who}" for name, who in parts.items())
     try:
         attributes = read_attributes(root / STORE_NAME)
     except InputDataError:
-        begun = (root / f"{STORE_NAME}.partial").exists()
-        return [], f"in work: {busy}" if busy else "begun: run downscale prepare again" if begun else "not begun: run downscale prepare"
+        partial = root / f"{STORE_NAME}.partial"
+        done = f"{len(list(partial.glob(f'{WORK}/*/*.json')))} shards done"
+        if not partial.exists():
+            return [], f"in work: {busy}" if busy else "not begun: run downscale prepare"
+        return [], f"in work: {busy}; {done}" if busy else f"begun: {done}, run downscale prepare again"
     kinds = {"rcmu": "perfect", "gcm": "imperfect"}
     arrays = [(name, key) for name in attributes["groups"] for key in kinds if (root / STORE_NAME / name / f"predictors_{key}").is_dir()]
     return [f"{name}_{kinds[key]}" for name, key in arrays], f"done: {', '.join(attributes['groups'])}" + (f"; {busy}" if busy else "")
@@ -55,6 +62,12 @@ def _run(path: Path) -> str:
         return "done"
     busy = holder(path / ".lock")
     return f"in work: {busy}" if busy else "begun: run the same train command again"
+
+
+def _grid(path: Path) -> str:
+    done = f"{len(list((path / 'cells').glob('*.json')))} cells done"
+    busy = sorted({who for lock in path.glob(".*.lock") if (who := holder(lock))})
+    return f"in work: {', '.join(busy)}; {done}" if busy else done if (path / "table.csv").is_file() else f"begun: {done}, no table yet"
 
 
 def _begun(root: Path) -> Iterator[str]:

@@ -20,7 +20,7 @@ from downscale import __version__
 from downscale.apply.align_runs import Aligned
 from downscale.apply.feed import Feed
 from downscale.apply.lead import DayNumbers
-from downscale.apply.marks import FILES, MANIFEST, PARTS, read_json
+from downscale.apply.marks import CLIMATE, FILES, MANIFEST, PARTS, read_json
 from downscale.apply.members import Members
 from downscale.apply.records import Layout, all_there, paths_of, remove, write_json
 from downscale.apply.trust import summary, total
@@ -166,6 +166,7 @@ class Job:
             **files,
             "missing_days": [day for record in records for day in record.get("missing_days", [])],
             **_apart([record.get("ood", {}) for record in records]),
+            CLIMATE: [path for record in records for path in record.get(CLIMATE, [])],
             "recipe": recipe,
             "digest": digest(recipe),
             "downscale_version": __version__,
@@ -242,15 +243,22 @@ class Part:
             **more,
         )
 
-    def done(self, files: Mapping[str, Mapping[str, Sequence[str]]], missing: Sequence[int], ood: Mapping[str, float]) -> None:
+    def done(
+        self,
+        files: Mapping[str, Mapping[str, Sequence[str]]],
+        missing: Sequence[int],
+        ood: Mapping[str, float],
+        climate: Sequence[str] = (),
+    ) -> None:
         """Record it; where it is the last one, the prediction is complete.
 
         Args:
             files: of the fields, and of the spread of members where there is one (see FILES), by variable.
             missing: days that could not be emulated.
             ood: what Novelty counted.
+            climate: files of sums over the network's features.
         """
-        record = {**files, "missing_days": list(missing), "ood": dict(ood), "recipe": self.recipe}
+        record = {**files, "missing_days": list(missing), "ood": dict(ood), CLIMATE: list(climate), "recipe": self.recipe}
         if not self.period:
             self.job.write_manifest([record])
             return

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from downscale.errors import TransferabilityError
+from downscale.training.moments import FeatureSpace, Sums
 from downscale.training.novelty import NoveltyModel, network_features, own_maps
 from downscale.training.reading import Holes
 from downscale.training.run import Run
@@ -31,6 +32,7 @@ class Novelty:
         self._run, self._model, self._holes = run, model, Holes.of(run.spec)
         self._numbers = [name for name in run.spec["scalars"] if not name.startswith("season_")]
         self._counts: dict[str, float] = {}
+        self._sums: Sums | None = None
 
     @classmethod
     def of(cls, run: Run) -> Novelty | None:
@@ -88,6 +90,7 @@ class Novelty:
         if self._model.features is not None:
             features = network_features(self._run.emulator, maps[whole], scalars[whole], stamps[whole])
             scores["ood_score_features"] = self._model.features(features, np.zeros((len(features), 0)))
+            self._add(features)
             bits += 2 * (scores["ood_score_features"] > self._model.features.threshold[0]).astype(np.int8)
         series: dict[str, np.ndarray] = {}
         for name, values in scores.items():
@@ -102,6 +105,15 @@ class Novelty:
     def counts(self) -> dict[str, float]:
         """What was counted so far: numbers that can be added up over the periods of a prediction. ``summary`` and ``line`` read them."""
         return dict(self._counts)
+
+    def features(self) -> tuple[FeatureSpace, Sums] | None:
+        """Where the run compares climates of network features, and the sums over the days so far; None for a run that does not."""
+        return (self._model.space, self._sums) if self._model.space is not None and self._sums is not None else None
+
+    def _add(self, features: np.ndarray) -> None:
+        if self._model.space is not None and len(features):
+            found = Sums.of(self._model.space(features))
+            self._sums = found if self._sums is None else self._sums + found
 
     def _outside(self, own: np.ndarray, scalars: np.ndarray) -> dict[str, np.ndarray]:
         """``ood_outside_CHANNEL``: of the cells that have a value, and had one in training; NaN where there is none."""
@@ -166,7 +178,7 @@ def line(found: Mapping[str, Any]) -> str:
 
 
 def judge(summaries: Mapping[str, Mapping[str, Any]], threshold_share: float, on_exceed: Literal["warn", "fail"]) -> list[str]:
-    """Lines about the predictions of which more than a share of the days is flagged; each is logged as a warning.
+    """Lines about the predictions of which more than a share of the days is flagged; the log gets one warning, with the worst.
 
     Args:
         summaries: name of the prediction -> its summary.
@@ -176,9 +188,12 @@ def judge(summaries: Mapping[str, Mapping[str, Any]], threshold_share: float, on
     Raises:
         TransferabilityError: there are such, and ``on_exceed`` is "fail". All files are written by then, and stay.
     """
-    found = [f"{name}: {line(one)}" for name, one in summaries.items() if one["flagged_share"] > threshold_share]
-    for text in found:
-        log.warning("%s", text)
+    over = {name: one for name, one in summaries.items() if one["flagged_share"] > threshold_share}
+    found = [f"{name}: {line(one)}" for name, one in over.items()]
+    if over:
+        worst = max(over, key=lambda name: over[name]["flagged_share"])
+        others = f"; so are more than {threshold_share:.1%} of the days of {len(over) - 1} other predictions" if len(over) > 1 else ""
+        log.warning("%s: %s%s", worst, line(over[worst]), others)
     if found and on_exceed == "fail":
         raise TransferabilityError(
             f"{len(found)} of {len(summaries)} predictions: more than {threshold_share:.1%} of the days are far from the training days",

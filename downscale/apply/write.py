@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from downscale.apply.align_runs import write_fitted
+from downscale.apply.features import write_features
 from downscale.apply.flow import HDF5, Behind
 from downscale.apply.marks import FILES
 from downscale.apply.members import Members, mean_and_spread
@@ -53,7 +54,8 @@ def write_part(part: Part, block_days: int) -> Generator[int]:
     write_fitted(job.aligned, job.folder)
     job.feed.close()
     files = {key: files_of(output, job.run.targets, job.folder) for key, output in zip(FILES, outputs, strict=False)}
-    part.done(files, missing, novelty.counts() if novelty else {})
+    climate = write_features(novelty, job.folder, part.period)
+    part.done(files, missing, novelty.counts() if novelty else {}, climate)
 
 
 SPREAD = "spread"

@@ -49,10 +49,17 @@ def axis_by_name(name: str) -> str:
 
 
 def is_latitude(variable: VariableHeader) -> bool:
-    """Whether a variable holds true latitude, by standard name or units."""
-    return variable.text("standard_name") == "latitude" or bool(_NORTH.fullmatch(clean(variable.text("units"))))
+    """Whether a variable holds true latitude, by standard name or units, or as an axis of that name that says nothing of itself."""
+    stated = variable.text("standard_name") == "latitude" or bool(_NORTH.fullmatch(clean(variable.text("units"))))
+    return stated or _is_bare(variable, ("lat", "latitude"))
 
 
 def is_longitude(variable: VariableHeader) -> bool:
-    """Whether a variable holds true longitude, by standard name or units."""
-    return variable.text("standard_name") == "longitude" or bool(_EAST.fullmatch(clean(variable.text("units"))))
+    """Whether a variable holds true longitude, by standard name or units, or as an axis of that name that says nothing of itself."""
+    stated = variable.text("standard_name") == "longitude" or bool(_EAST.fullmatch(clean(variable.text("units"))))
+    return stated or _is_bare(variable, ("lon", "longitude"))
+
+
+def _is_bare(variable: VariableHeader, names: tuple[str, ...]) -> bool:
+    is_axis = variable.name.lower() in names and variable.dims == (variable.name,)
+    return is_axis and not any(variable.text(attribute) for attribute in ("standard_name", "units", "axis"))

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from downscale import __version__
-from downscale.cli import explain, few_shot, judging, looking, mlbench, remapping, stages, starting, status
-from downscale.hpc.startup import quicken
+from downscale.cli import explain, few_shot, judging, looking, mlbench, remapping, stages, starting, status, submit
+from downscale.hpc.startup import quicken, settle
 
 app = typer.Typer(
     name="downscale",
@@ -42,7 +42,9 @@ app.command("explain")(explain.explain)
 app.command("report")(stages.report)
 app.command("weights")(remapping.weights)
 app.command("regrid")(remapping.regrid)
+app.command("submit")(submit.submit)
 app.command("status")(status.status)
+app.command("cancel")(submit.cancel)
 app.command("inspect")(looking.inspect)
 app.command("doctor")(looking.doctor)
 app.add_typer(mlbench.app, name="mlbench")
@@ -60,4 +62,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
 def main() -> None:
     """Entry point of the ``downscale`` command."""
     quicken()
-    app()
+    try:
+        app()
+    finally:
+        settle()

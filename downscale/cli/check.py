@@ -31,7 +31,7 @@ def check_experiment(
 
         with problems.caught():
             verify([path for source in cfg.sources.values() for path in source.files], checksums)
-    with problems.caught(), _silent_log():
+    with problems.caught(), silent_log():
         found.append(rehearse(cfg, workers=workers, progress=progress))
     problems.raise_any()
     marked = [number for number, line in enumerate(config.read_text(encoding="utf-8").splitlines(), 1) if CHECK in line]
@@ -41,7 +41,7 @@ def check_experiment(
 
 
 @contextmanager
-def _silent_log() -> Iterator[None]:
+def silent_log() -> Iterator[None]:
     """No log lines, except with -v: what is noted stands in the table."""
     log = logging.getLogger("downscale")
     before = log.level

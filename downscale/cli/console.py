@@ -108,10 +108,16 @@ class ProgressLine:
 
 @contextmanager
 def guarded(options: Options) -> Iterator[None]:
-    """Turn errors into the documented exit codes and at most three lines, then one line per finding."""
+    """Turn errors and signals into the documented exit codes and at most three lines, then one line per finding."""
+    from downscale.hpc.signals import Interrupted, interruptible
+
     set_up_logging(options)
     try:
-        yield
+        with interruptible():
+            yield
+    except Interrupted as signal:
+        show_error(signal.told(), options)
+        raise typer.Exit(signal.told().code) from None
     except DownscaleError as error:
         show_error(error, options)
         raise typer.Exit(error.code) from None

@@ -68,7 +68,7 @@ def run_demo(directory: Path, *, quick: bool, progress: ProgressCallback) -> dic
     run = cfg.workspace_path() / "runs" / FEW_SHOT
     step("apply to GCM_B's future files", lambda: apply_files(run, future, directory / "results" / "future-of-B", progress=progress))
     step("evaluate", lambda: evaluate_run(cfg, progress=progress))
-    report = step("report", lambda: make_report(cfg, progress=progress))
+    report = step("report", lambda: make_report(cfg, progress=progress, config=str(config)))
     return {
         "artefact": report,
         "RMSE / mean |bias| on test years": _table(cfg.workspace_path() / "scores"),

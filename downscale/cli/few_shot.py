@@ -22,19 +22,23 @@ Methods = Annotated[
         "default: all that there are for the run",
     ),
 ]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="stay until the cells of other processes are done too; then table and plot")]
 
 
 @stage("few-shot")
 def few_shot(
     config: ConfigPath, source_run: From, shots: Shots = "0,1,2,5", draws: Draws = 1, seeds: Seeds = 1, methods: Methods = "",
-    device: Device = "auto", overrides: Set = None, overwrite: Overwrite = False, dry_run: DryRun = False,
+    device: Device = "auto", wait: Wait = True, overrides: Set = None, overwrite: Overwrite = False, dry_run: DryRun = False,
     force_unlock: ForceUnlock = False, *, progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
-    """Learn from RUN how many years of truth a new GCM needs, and by which method.  -> WORKSPACE/few_shot/RUN-PAIRS"""
+    """Learn from RUN how many years of truth a new GCM needs, and by which method.  -> WORKSPACE/few_shot/RUN-PAIRS
+
+    Several of these commands, on one machine or on many, share the cells of the grid: start as many as you like.
+    """
     from downscale.apply.curve import Grid
 
     grid = Grid(parse_shots(shots), draws, seeds, [name for name in methods.replace(" ", "").split(",") if name])
-    options = {"overwrite": overwrite, "dry_run": dry_run, "force_unlock": force_unlock, "device": device}
+    options = {"overwrite": overwrite, "dry_run": dry_run, "force_unlock": force_unlock, "wait": wait, "device": device}
     return curve_and_report(config, overrides or [], grid, source_run, **options, progress=progress)
 
 
@@ -65,6 +69,8 @@ def curve_and_report(
     result = run_grid(cfg, grid, source_run=source_run, scorer=scorer, progress=progress, **options)
     if options["dry_run"]:
         return result
+    if "left" in result:
+        return {**result, "cells": len(result["cells"]), "next": "table and plot when they are done: the same command without --no-wait"}
     summary = summarise(result["cells"])
     write_summary(result["artefact"], summary, result["cells"])
     learned = list(dict.fromkeys(row["method"] for row in summary.rows if row["method"] not in LABEL_FREE))

@@ -69,7 +69,7 @@ def score(
     workspace: Worked, output: Scores = None, seasons: Seasons = None, overwrite: Overwrite = False, *, progress: ProgressLine
 ) -> dict[str, Any]:
     """The benchmark's diagnostics on the held-out training years.  -> WORKSPACE/scores"""
-    from downscale.evaluate.mlbench import SEASONS
+    from downscale.evaluate.mlbench.maps import SEASONS
     from downscale.mlbench.score import score_benchmark
 
     return score_benchmark(workspace, output, seasons=seasons or tuple(SEASONS), overwrite=overwrite)

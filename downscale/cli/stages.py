@@ -8,6 +8,25 @@ from typing import Annotated, Any, Literal
 import typer
 
 from downscale.cli.console import ProgressLine
+from downscale.cli.judging import (
+    Box,
+    CommonDays,
+    Experiment,
+    FillOf,
+    Judges,
+    JudgesScheduler,
+    Land,
+    Mask,
+    MemberOf,
+    MemoryOf,
+    PredictionFiles,
+    Predictors,
+    ReferenceFiles,
+    ScoreProfile,
+    ScoresOut,
+    UnitsOf,
+    VariablesOf,
+)
 from downscale.cli.options import (
     Aggregate,
     AssumeUnits,
@@ -39,6 +58,12 @@ Scheduler = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="tcp://HOST:PORT or scheduler file of a running Dask; its workers build"),
 ]
+PartOf = Annotated[
+    str | None,
+    typer.Option(
+        "--part", metavar="I/N", help="do one of N parts only, beside the others, on any nodes; then the command without --part finishes"
+    ),
+]
 Mode = Annotated[Literal["pretrain", "finetune", "few-shot"], typer.Option(help="few-shot: fine-tune on a few whole years")]
 SourceRun = Annotated[str | None, typer.Option("--from", metavar="RUN", help="run to go on from (finetune, few-shot)")]
 Shots = Annotated[int | None, typer.Option(min=1, help="whole years for few-shot")]
@@ -52,18 +77,22 @@ What = Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="experiment YAM
 @stage("prepare")
 def prepare(
     config: ConfigPath, overrides: Set = None, workers: Builders = None, max_memory: MaxMemory = None, scheduler: Scheduler = None,
-    overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *, progress: ProgressLine,
+    part: PartOf = None, overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *,
+    progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
     """Files to pairs: upscale the RCM to RCMu, bring GCMs to the same grid, pair day by day.  -> WORKSPACE/pairs.zarr"""
+    from downscale.cli.evaluate import with_consistency
     from downscale.config.load import load_config
     from downscale.hpc.room import parse_size
     from downscale.pairs.build import build_pairs
+    from downscale.pairs.parts import Part
 
-    limit = parse_size(max_memory, "--max-memory") if max_memory else None
-    return build_pairs(
-        load_config(config, overrides or ()), overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, workers=workers,
-        scheduler=scheduler, max_memory=limit, progress=progress,
+    cfg, limit = load_config(config, overrides or ()), parse_size(max_memory, "--max-memory") if max_memory else None
+    summary = build_pairs(
+        cfg, overwrite=overwrite, dry_run=dry_run, force_unlock=force_unlock, workers=workers, scheduler=scheduler, max_memory=limit,
+        part=Part.parse(part) if part else None, progress=progress,
     )  # fmt: skip
+    return with_consistency(cfg, summary)
 
 
 @stage("train")
@@ -114,14 +143,26 @@ def apply(
 
 @stage("evaluate")
 def evaluate(
-    config: ConfigPath, overrides: Set = None, overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False,
-    *, progress: ProgressLine,
+    config: Experiment = None, predictors: Predictors = False, prediction: PredictionFiles = None, reference: ReferenceFiles = None,
+    output: ScoresOut = None, profile: ScoreProfile = "default", variable: VariablesOf = None, region: Box = None, mask: Mask = None,
+    land: Land = None, common_days: CommonDays = False, assume_units: UnitsOf = None, fill_value: FillOf = None, member: MemberOf = None,
+    workers: Judges = None, scheduler: JudgesScheduler = None, max_memory: MemoryOf = None, overrides: Set = None,
+    overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *, progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
-    """Judge all predictions on the test days and write the report.  -> WORKSPACE/scores, WORKSPACE/report/index.html"""
-    from downscale.cli.evaluate import evaluate_and_report
+    """Judge all predictions on the test days and write the report.  -> WORKSPACE/scores, WORKSPACE/report/index.html
 
-    options = {"overwrite": overwrite, "dry_run": dry_run, "force_unlock": force_unlock}
-    return evaluate_and_report(config, overrides or [], **options, progress=progress)
+    With --predictors: only how GCM and RCMu agree, before any training.  -> WORKSPACE/consistency/index.html
+    Without CONFIG: files against files, --prediction FILE... --reference FILE... -o DIR.  -> DIR
+    """
+    from downscale.cli.evaluate import evaluate_either
+
+    files = {
+        "prediction": prediction, "reference": reference, "output": output, "profile": profile, "variables": variable, "region": region,
+        "mask": mask, "land": land, "common_days": common_days, "assume_units": assume_units, "fill_values": fill_value, "member": member,
+        "max_memory": max_memory,
+    }  # fmt: skip
+    own = {"overrides": overrides or [], "predictors": predictors, "dry_run": dry_run, "force_unlock": force_unlock}
+    return evaluate_either(config, own, files, {"workers": workers, "scheduler": scheduler, "overwrite": overwrite}, progress)
 
 
 @stage("report")
@@ -130,4 +171,4 @@ def report(config: ConfigPath, overrides: Set = None, *, progress: ProgressLine)
     from downscale.config.load import load_config
     from downscale.report.html import make_report
 
-    return {"artefact": make_report(load_config(config, overrides or ()), progress=progress)}
+    return {"artefact": make_report(load_config(config, overrides or ()), progress=progress, config=str(config))}

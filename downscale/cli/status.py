@@ -10,9 +10,11 @@ from downscale.cli.options import ConfigPath, Set, stage
 
 @stage("status")
 def status(config: ConfigPath, overrides: Set = None, *, progress: ProgressLine) -> dict[str, Any]:
-    """What is done, in whose work, and left: pairs, runs, predictions, scores. Reads a few small files only."""
+    """What is done, in whose work, and left: pairs, runs, predictions, scores, jobs. Reads a few small files only, and asks SLURM."""
     from downscale.apply.status import workspace_status
     from downscale.config.load import load_config
+    from downscale.hpc.jobs import job_lines
 
     del progress
-    return workspace_status(load_config(config, overrides or ()))
+    cfg = load_config(config, overrides or ())
+    return {**workspace_status(cfg), "jobs": job_lines(cfg.workspace_path().absolute())}

@@ -286,6 +286,10 @@ def _absolute(config: ExperimentConfig, base: Path) -> ExperimentConfig:
         data["upscale"]["to"]["grid_file"] = _joined(base, data["upscale"]["to"]["grid_file"])
     if config.upscale.weights_file:
         data["upscale"]["weights_file"] = _joined(base, config.upscale.weights_file)
+    for region in data["evaluate"]["regions"].values():
+        if region["mask"]:
+            region["mask"] = _joined(base, region["mask"])
+    data["hpc"] = config.hpc.beside(base)
     return ExperimentConfig.model_validate(data)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from downscale.config.apply import ApplyConfig
 from downscale.config.evaluate import EvaluateConfig
+from downscale.config.hpc import HpcConfig
 from downscale.config.inputs import (
     CoarsenTarget,
     DomainConfig,
@@ -42,6 +43,7 @@ __all__ = [
     "FineTuneConfig",
     "ForcingsConfig",
     "GridFileTarget",
+    "HpcConfig",
     "KernelRidgeConfig",
     "LossConfig",
     "MissingConfig",
@@ -84,6 +86,7 @@ class ExperimentConfig(Strict):
     few_shot: FewShotConfig | None = Field(None, description="train --mode few-shot")
     apply: ApplyConfig = Field(ApplyConfig(), description="emulation")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="scores")
+    hpc: HpcConfig = Field(HpcConfig(), description="jobs on a cluster")
 
     @model_validator(mode="after")
     def _names_refer_to_something(self) -> ExperimentConfig:

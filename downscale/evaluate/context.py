@@ -12,6 +12,7 @@ import numpy as np
 from downscale.errors import InputDataError
 from downscale.evaluate.predictions import Prediction
 from downscale.evaluate.scorecard import Score, Scorecard
+from downscale.evaluate.selection import TimeTable
 from downscale.grid.grid import Grid
 from downscale.pairs.store import PairGroup, PairStore
 
@@ -83,8 +84,11 @@ class Context:
         sources: what the config says of them.
         workspace: with runs/ and predictions/.
         folder: the scores folder that is being written; for what is too large for a table.
-        rows: of scores.csv.
+        rows: of scores.csv, of the main region.
+        regions: (y, x) area weights of the regions of ``evaluate.regions``.
+        regional: rows of scores.csv of those.
         tables: name -> columns and rows of NAME.csv.
+        kept: what one diagnostic has found and later ones use, by a name of its own.
     """
 
     store: PairStore
@@ -96,8 +100,11 @@ class Context:
     sources: Sources
     workspace: Path
     folder: Path
+    regions: Mapping[str, np.ndarray] = field(default_factory=dict)
     rows: list[Score] = field(default_factory=list)
+    regional: list[Score] = field(default_factory=list)
     tables: dict[str, tuple[tuple[str, ...], list[Row]]] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def extend(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Add rows to NAME.csv; the first call for a table decides its columns."""
@@ -106,6 +113,10 @@ class Context:
     def of_group(self, group: PairGroup) -> list[Prediction]:
         """The predictions of a group."""
         return [one for one in self.predictions if one.group == group.name]
+
+    def table(self, group: PairGroup, index: np.ndarray) -> TimeTable:
+        """The day axis of some days of a group."""
+        return TimeTable(group.days[index], group.calendar, self.year_starts, self.options.get("december", "calendar"))
 
     @property
     def card(self) -> Scorecard:

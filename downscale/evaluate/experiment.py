@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from downscale.evaluate.blocks import GroupScores, Spread, one_by_one
 from downscale.evaluate.climate import TRAINING, ClimateTable, context_case, training_context
-from downscale.evaluate.context import Context, cell_areas
-from downscale.evaluate.diagnoses import DIAGNOSES
-from downscale.evaluate.diagnostics import SIGNAL_COLUMNS, SPLIT_COLUMNS, change_maps, error_split_rows, shift_rows, signal_rows
-from downscale.evaluate.passes import GroupPass, GroupScores
+from downscale.evaluate.context import Context
+from downscale.evaluate.diagnoses import DIAGNOSES, Diagnosis
+from downscale.evaluate.metrics.quantiles import QQ_PROBABILITIES
+from downscale.evaluate.metrics.significance import significance_maps
+from downscale.evaluate.metrics.spectra import spacing_km
+from downscale.evaluate.passes import GroupPass
 from downscale.evaluate.predictions import Prediction, prediction_days
 from downscale.evaluate.publish import grid_dataset, write_dataset, write_maps
-from downscale.evaluate.quantiles import QQ_PROBABILITIES
 from downscale.evaluate.scorecard import TRUTH, Scorecard, write_scores, write_table
 from downscale.evaluate.selection import TimeTable
-from downscale.evaluate.shift import COLUMNS as SHIFT_COLUMNS
-from downscale.evaluate.spectra import spacing_km
 from downscale.evaluate.spectral_pass import SpectralPass
 from downscale.evaluate.table import GroupTable
-from downscale.evaluate.transfer import MATRIX_COLUMNS, RECOVERY_COLUMNS, recovery, transfer_matrix
+from downscale.evaluate.transfer.kinship import Kinship
+from downscale.evaluate.transfer.rows import SIGNAL_COLUMNS, SPLIT_COLUMNS, change_maps, error_split_rows, signal_rows
+from downscale.evaluate.transfer.shift import COLUMNS as SHIFT_COLUMNS
+from downscale.evaluate.transfer.tables import MATRIX_COLUMNS, RECOVERY_COLUMNS, recovery, transfer_matrix
 from downscale.pairs.store import PairGroup
 
 log = logging.getLogger(__name__)
@@ -36,9 +39,19 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(eq=False)
 class Experiment:
-    """``score`` computes and writes what is large, ``write`` the tables."""
+    """``score`` computes and writes what is large, ``write`` the tables.
+
+    Attributes:
+        context: what is judged, and where the results go.
+        diagnoses: made beside the scores.
+        spread: who does the blocks of rows.
+        block_bytes: of a block of one series; None: see blocks.row_blocks.
+    """
 
     context: Context
+    diagnoses: Sequence[tuple[str, Diagnosis]] = DIAGNOSES
+    spread: Spread = one_by_one
+    block_bytes: int | None = None
 
     def score(self, progress: Progress) -> Scorecard:
         """Everything of every group, then the diagnostics; maps and spectra go to the folder at once."""
@@ -53,7 +66,7 @@ class Experiment:
             context.extend(name, columns, [])
         spectra = SpectralPass(store.fine.shape, spacing_km(store.fine.lat, store.fine.lon))
         groups = [group for group in store.groups.values() if context.of_group(group)]
-        steps = 2 * len(groups) + len(DIAGNOSES)
+        steps = 2 * len(groups) + len(self.diagnoses)
         for number, group in enumerate(groups):
             progress(2 * number, steps, group.name)
             if group.has_truth and len(group.split("test")):
@@ -61,51 +74,57 @@ class Experiment:
                 progress(2 * number + 1, steps, group.name)
             else:
                 self._describe_group(group)
-            rows = shift_rows(store, group, cell_areas(store.coarse), context.year_starts, context.train_on)
-            context.extend("predictor_shift", SHIFT_COLUMNS, rows)
         write_dataset(context.folder / "spectra.nc", spectra.dataset())
         grid = grid_dataset(store.fine, store.static, context.region.area, spectra.spacing)
         write_dataset(context.folder / "grid.nc", grid)
         context.rows += spectra.scores()
-        for number, (name, diagnose) in enumerate(DIAGNOSES):
+        for number, (name, diagnose) in enumerate(self.diagnoses):
             progress(2 * len(groups) + number, steps, name)
             diagnose(context)
         progress(steps, steps, "tables")
-        return Scorecard(context.rows, self._recipe())
+        return Scorecard(context.rows, self._recipe(), context.regional)
 
     def _score_group(self, group: PairGroup, spectra: SpectralPass) -> None:
         context, mine = self.context, self.context.of_group(group)
         index, region, wet_day_mm = group.split("test"), context.region, context.options["wet_day_mm"]
-        table = TimeTable(group.days[index], group.calendar, context.year_starts)
-        scores = GroupPass(group, context.store.targets, table, index, region.area, wet_day_mm).run(mine)
+        table = context.table(group, index)
+        work = GroupPass(
+            group, context.store.targets, table, index, region.area, wet_day_mm, context.regions, block_bytes=self.block_bytes
+        )  # fmt: skip
+        scores = work.run(mine, self.spread)
         maker = GroupTable(group.name, table, region.area, region.name, wet_day_mm)
-        context.rows += maker.rows(scores, mine)
+        context.rows += maker.rows(scores.of_region(""), mine, context.kept.setdefault("draws", {}))
+        for name, area in context.regions.items():
+            context.regional += replace(maker, region=name, area=area).rows(scores.of_region(name), mine)
         context.extend("quantiles", QQ_COLUMNS, _quantile_rows(group, table, scores))
         context.extend("error_split", SPLIT_COLUMNS, error_split_rows(group.name, maker, scores, mine))
         context.extend("signal", SIGNAL_COLUMNS, signal_rows(context.store, group, index, maker, scores))
         write_maps(context.folder, (TRUTH, context_case(group)), scores.truth, change_maps(maker, scores.truth), context.store.fine)
         for one in mine:
             fields = {name: scores.predictions[one.run, one.kind, name] for name in one.variables}
-            write_maps(context.folder, (one.run, one.case), fields, change_maps(maker, fields), context.store.fine)
+            extra = change_maps(maker, fields) | significance_maps(fields, region.area)
+            write_maps(context.folder, (one.run, one.case), fields, extra, context.store.fine)
         spectra.add_group(group, context.store.targets, index, table, mine)
         self._cases(group, table, mine)
 
     def _describe_group(self, group: PairGroup) -> None:
         context = self.context
-        climate = ClimateTable(context.region.area, context.region.name, context.options["wet_day_mm"])
+        climate = ClimateTable(context.region.area, context.region.name, context.options["wet_day_mm"], context.regions)
         for one in context.of_group(group):
             days, calendar = prediction_days(one)
-            table = TimeTable(days, calendar, context.year_starts)
+            table = TimeTable(days, calendar, context.year_starts, context.options["december"])
             fields = climate.of_prediction(one, table)
             context.rows += climate.rows(one.run, one.case, fields, table)
+            context.regional += climate.regional_rows(one.run, one.case, fields, table)
             write_maps(context.folder, (one.run, one.case), fields, {}, context.store.fine)
             self._cases(group, table, [one])
         learned = [name for name in (pair.partition("/")[0] for pair in context.train_on) if name in context.store.groups]
-        training = training_context([context.store.groups[name] for name in learned], context.year_starts)
+        training = training_context([context.store.groups[name] for name in learned], context.year_starts, context.options["december"])
         if training is not None:
             reference, index, table = training
             fields = climate.of_truth(reference, index, table)
             context.rows += climate.rows(TRUTH, context_case(reference), fields, table, period=TRAINING)
+            context.regional += climate.regional_rows(TRUTH, context_case(reference), fields, table, period=TRAINING)
             write_maps(context.folder, (TRUTH, f"{reference.name}/{TRAINING}"), fields, {}, context.store.fine)
 
     def _cases(self, group: PairGroup, table: TimeTable, mine: Sequence[Prediction]) -> None:
@@ -135,6 +154,8 @@ class Experiment:
             "targets": list(store.targets),
             "channels": list(store.channels),
             "region": context.region.name,
+            "regions": list(context.regions),
+            "december": context.options["december"],
             "wet_day_mm": context.options["wet_day_mm"],
             "train_on": list(context.train_on),
             "fine_grid": store.fine.summary,
@@ -149,7 +170,9 @@ class Experiment:
         context = self.context
         runs = {one.run: one.facts() for one in context.predictions}
         context.extend("runs", RUN_COLUMNS, runs.values())
-        context.extend("transfer", MATRIX_COLUMNS, transfer_matrix(card, context.predictions))
+        labels, draws = Kinship(context).labels(), context.kept.get("draws", {})
+        context.extend("transfer", MATRIX_COLUMNS, transfer_matrix(card, context.predictions, labels, draws))
+        context.extend("transfer_periods", MATRIX_COLUMNS, transfer_matrix(card, context.predictions, labels, draws, by_period=True))
         context.extend("recovery", RECOVERY_COLUMNS, recovery(card, context.predictions))
         for name, (columns, rows) in context.tables.items():
             write_table(context.folder / f"{name}.csv", rows, columns)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from downscale.evaluate import metrics
-from downscale.evaluate.change import change_signal, compare_changes
 from downscale.evaluate.context import Region
-from downscale.evaluate.indices import mean, percentile
+from downscale.evaluate.metrics import point as metrics
+from downscale.evaluate.metrics.change import change_signal, compare_changes
+from downscale.evaluate.metrics.indices import mean, percentile
 from downscale.evaluate.scorecard import write_table
 from downscale.evaluate.selection import TimeTable
 from downscale.pairs.store import PairStore

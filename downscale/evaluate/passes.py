@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from downscale.errors import InputDataError
-from downscale.evaluate.error_split import daily_split
-from downscale.evaluate.indices import IndexSet
-from downscale.evaluate.predictions import Prediction, PredictionReader
-from downscale.evaluate.selection import ALL_PERIODS, TimeTable
-from downscale.evaluate.series import (
+from downscale.evaluate.blocks import AreaMean, FieldScores, GroupScores, Key, Spread, in_order, one_by_one, row_blocks, spread_cells
+from downscale.evaluate.metrics.bootstrap import BOOTSTRAP_MIN_YEARS
+from downscale.evaluate.metrics.indices import IndexSet
+from downscale.evaluate.metrics.series import (
     QQ_ROWS,
     SeriesBlock,
     matched,
@@ -23,103 +22,25 @@ from downscale.evaluate.series import (
     sum_scores,
     with_absolute,
 )
+from downscale.evaluate.metrics.significance import bias_p_value
+from downscale.evaluate.metrics.spatial import spatial_sums
+from downscale.evaluate.predictions import Prediction, PredictionReader
+from downscale.evaluate.selection import ALL_PERIODS, TimeTable
+from downscale.evaluate.transfer.error_split import daily_split
 from downscale.pairs.store import PairGroup
 from downscale.variables import lookup
 
-BLOCK_BYTES = 80 * 2**20
-READ_DAYS = 256
 SAMPLE_CELLS = 512
 SAMPLE_BYTES = 256 * 2**20
-KEPT_MAPS = (
-    "mean",
-    "std",
-    "bias",
-    "rmse",
-    "correlation",
-    "std_ratio",
-    "w1",
-    "p99",
-    "p99_bias",
-    "wet_day_frequency",
-    "wet_day_frequency_bias",
-)
-CHANGE_STATISTICS = ("mean", "p99")
-Key = tuple[str, str, str]
-
-
-@dataclass
-class AreaMean:
-    """Area mean of a map that comes in blocks of rows."""
-
-    total: float = 0.0
-    area: float = 0.0
-    cells: int = 0
-
-    def add(self, values: np.ndarray, area: np.ndarray) -> None:
-        """Add cells that have a value and a positive area."""
-        valid = np.isfinite(values) & (area > 0)
-        self.total += float(np.sum(values[valid] * area[valid]))
-        self.area += float(area[valid].sum())
-        self.cells += int(valid.sum())
-
-    @property
-    def value(self) -> float:
-        """NaN without cells."""
-        return self.total / self.area if self.cells else float("nan")
-
-
-@dataclass(eq=False)
-class FieldScores:
-    """What the pass finds for one series: a prediction's variable, or the truth's.
-
-    Attributes:
-        means: (metric, season, period) -> area mean.
-        maps: the same keys -> (y, x) float32, for the metrics worth a map.
-        qq: (probability, 2) area-mean quantiles of prediction and reference in the main season.
-        sample: (time, cell) values at the sampled grid points.
-        varies: whether any cell of the region changes in time.
-    """
-
-    shape: tuple[int, int]
-    means: dict[Key, AreaMean] = field(default_factory=dict)
-    maps: dict[Key, np.ndarray] = field(default_factory=dict)
-    qq: list[AreaMean] = field(default_factory=list)
-    sample: list[np.ndarray] = field(default_factory=list)
-    varies: bool = False
-
-    def add(self, key: Key, values: np.ndarray, area: np.ndarray, rows: slice) -> None:
-        """Add a block of rows of one metric."""
-        self.means.setdefault(key, AreaMean()).add(values, area)
-        metric, _, period = key
-        if (metric in KEPT_MAPS and period == ALL_PERIODS) or metric in CHANGE_STATISTICS:
-            if key not in self.maps:
-                self.maps[key] = np.full(self.shape, np.nan, np.float32)
-            self.maps[key][rows] = values
-
-    def add_quantiles(self, values: np.ndarray, area: np.ndarray) -> None:
-        """Add a block of (probability, y, x) quantiles for the Q-Q plot."""
-        if not self.qq:
-            self.qq = [AreaMean() for _ in values]
-        for mean, row in zip(self.qq, values, strict=True):
-            mean.add(row, area)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of the map that are worked on, and the sampled grid points among their flat cells."""
+    """Area weights (y, x) of the rows that are worked on, those of other regions, and the sampled points among their flat cells."""
 
-    rows: slice
-    picked: list[int]
-
-
-@dataclass(eq=False)
-class GroupScores:
-    """All of one group: (run, kind, variable) -> scores, the truth by variable, the daily error split, the sampled flat cells."""
-
-    predictions: dict[Key, FieldScores] = field(default_factory=dict)
-    truth: dict[str, FieldScores] = field(default_factory=dict)
-    split: dict[tuple[str, str, str, str], AreaMean] = field(default_factory=dict)
-    cells: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    area: np.ndarray
+    regions: Mapping[str, np.ndarray]
+    picked: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +54,8 @@ class GroupPass:
         index: their positions in the group.
         area: (y, x) weights, zero outside the region.
         wet_day_mm: wet-day threshold.
+        regions: area weights of other regions.
+        block_bytes: of a block of rows of one series; None: see row_blocks.
     """
 
     group: PairGroup
@@ -141,36 +64,55 @@ class GroupPass:
     index: np.ndarray
     area: np.ndarray
     wet_day_mm: float
+    regions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    block_bytes: int | None = None
 
-    def run(self, predictions: Sequence[Prediction]) -> GroupScores:
-        """Score all predictions of the group.
+    def run(self, predictions: Sequence[Prediction], spread: Spread = one_by_one) -> GroupScores:
+        """Score all predictions of the group, block by block.
+
+        Args:
+            predictions: of this group.
+            spread: who does the blocks.
 
         Raises:
             InputDataError: other days, calendar, grid or units than the truth, or a field that never changes.
         """
-        result, shape = GroupScores(), self.area.shape
-        result.cells = self._sample_cells(len(predictions))
+        cells, own = self.sample_cells(len(predictions))
+        tasks = [(self, list(predictions), rows, cells) for rows in row_blocks(self.area.shape, len(self.index), self.block_bytes)]
+        result, shape = GroupScores(cells=cells, picked=own), (self.area.shape[0], self.area.shape[1])
+        for start, block in in_order(spread(score_rows, tasks), [task[2].start for task in tasks]):
+            result.merge(block, slice(start, start + block.height), shape)
+        self._check_variance(result)
+        return result
+
+    def block(self, predictions: Sequence[Prediction], rows: slice, cells: np.ndarray) -> GroupScores:
+        """The scores on some rows: a task that depends on nothing but its arguments.
+
+        Args:
+            predictions: of this group.
+            rows: of the map.
+            cells: flat positions on the whole map whose series are kept for the intervals.
+        """
+        result, width = GroupScores(height=rows.stop - rows.start), self.area.shape[1]
+        picked = cells[(cells // width >= rows.start) & (cells // width < rows.stop)] - rows.start * width
+        window = Window(self.area[rows], {name: area[rows] for name, area in self.regions.items()}, picked)
         with ExitStack() as stack:
             readers = self._open(stack, predictions)
-            for rows in row_blocks(shape, len(self.index)):
-                truth = read_targets(self.group, self.index, rows)
-                inside = result.cells[(result.cells // shape[1] >= rows.start) & (result.cells // shape[1] < rows.stop)]
-                window = Window(rows, (inside - rows.start * shape[1]).tolist())
-                for position, name in enumerate(self.targets):
-                    indices = IndexSet.of(lookup(name), self.wet_day_mm)
-                    reference = SeriesBlock(truth[position], self.table, indices)
-                    self._add_truth(result.truth.setdefault(name, FieldScores(shape)), reference, window)
-                    for run, kinds in _by_run(readers, name).items():
-                        series = {kind: reader.read(rows) for kind, reader in kinds.items()}
-                        self._add_run(result, reference, (run, name), series, window)
-        self._check_variance(result)
+            truth = read_targets(self.group, self.index, rows)
+            for position, name in enumerate(self.targets):
+                indices = IndexSet.of(lookup(name), self.wet_day_mm)
+                reference = SeriesBlock(truth[position], self.table, indices)
+                self._add_truth(result.truth.setdefault(name, FieldScores(truth.shape[2:])), reference, window)
+                for run, kinds in _by_run(readers, name).items():
+                    series = {kind: reader.read(rows) for kind, reader in kinds.items()}
+                    self._add_run(result, reference, (run, name), series, window)
         return result
 
     def _open(self, stack: ExitStack, predictions: Sequence[Prediction]) -> dict[Key, PredictionReader]:
         readers: dict[Key, PredictionReader] = {}
         for prediction in predictions:
             for name in prediction.variables:
-                reader = stack.enter_context(PredictionReader(prediction, name, self.table.days, self.table.calendar))
+                reader = stack.enter_context(prediction.reader(name, self.table.days, self.table.calendar))
                 if reader.shape != self.area.shape:
                     raise InputDataError(
                         f"a prediction has {reader.shape} cells, the truth {self.area.shape}",
@@ -180,19 +122,22 @@ class GroupPass:
                 readers[prediction.run, prediction.kind, name] = reader
         return readers
 
-    def _sample_cells(self, n_predictions: int) -> np.ndarray:
-        """Flat positions of grid points for the intervals, spread evenly over the region."""
-        inside = np.flatnonzero(self.area.ravel() > 0)
+    def sample_cells(self, n_predictions: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Flat positions of grid points for the intervals, spread evenly over each region, and which of them are whose.
+
+        The main region's name is empty; without others nobody needs to know.
+        """
         series = max((n_predictions + 1) * len(self.targets) * len(self.index) * 4, 1)
-        wanted = int(np.clip(SAMPLE_BYTES // series, 64, SAMPLE_CELLS))
-        return inside[np.unique(np.linspace(0, len(inside) - 1, min(wanted, len(inside))).astype(np.int64))] if len(inside) else inside
+        wanted = int(np.clip(SAMPLE_BYTES // series // (1 + len(self.regions)), 64, SAMPLE_CELLS))
+        own = {name: spread_cells(area, wanted) for name, area in {"": self.area, **self.regions}.items()}
+        cells = np.unique(np.concatenate(list(own.values())))
+        return cells, {name: np.isin(cells, some) for name, some in own.items()} if self.regions else {}
 
     def _add_truth(self, into: FieldScores, reference: SeriesBlock, window: Window) -> None:
-        rows = window.rows
         for selection in self.table.selections:
             for metric, values in reference_indices(reference, selection).items():
-                into.add((metric, selection.season, selection.period), values, self.area[rows], rows)
-        into.add_quantiles(reference.quantiles(self.table.selections[0])[QQ_ROWS], self.area[rows])
+                into.add((metric, selection.season, selection.period), values, window.area, window.regions)
+        into.add_quantiles(reference.quantiles(self.table.selections[0])[QQ_ROWS], window.area)
         into.sample.append(reference.values.reshape(len(reference.values), -1)[:, window.picked])
 
     def _add_run(
@@ -200,24 +145,27 @@ class GroupPass:
     ) -> None:
         run, name = key
         for kind, values in series.items():
-            into = result.predictions.setdefault((run, kind, name), FieldScores((self.area.shape[0], self.area.shape[1])))
+            into = result.predictions.setdefault((run, kind, name), FieldScores((values.shape[1], values.shape[2])))
             self._add_prediction(into, values, reference, window)
         if len(series) == 2:
             for selection in self.table.selections:
                 if selection.period == ALL_PERIODS:
                     parts = daily_split(*(array[selection.rows] for array in (series["imperfect"], series["perfect"], reference.values)))
                     for part, field_map in parts.items():
-                        result.split.setdefault((run, name, selection.season, part), AreaMean()).add(field_map, self.area[window.rows])
+                        result.split.setdefault((run, name, selection.season, part), AreaMean()).add(field_map, window.area)
 
     def _add_prediction(self, into: FieldScores, values: np.ndarray, reference: SeriesBlock, window: Window) -> None:
-        rows = window.rows
         block, reference = matched(values, reference)
-        area, totals = self.area[rows], pair_totals(block, reference)
+        area, totals = window.area, pair_totals(block, reference)
         for selection in self.table.selections:
-            scores = sum_scores(totals.whole(self.table, selection), reference.indices)
+            years = totals.years(self.table, selection)
+            scores = sum_scores(years.total(selection.strata), reference.indices)
             scores |= quantile_scores(block.quantiles(selection), reference.quantiles(selection))
             for metric, value in with_absolute(scores).items():
-                into.add((metric, selection.season, selection.period), value, area, rows)
+                into.add((metric, selection.season, selection.period), value, area, window.regions)
+            if selection.period == ALL_PERIODS and len(selection.years) >= BOOTSTRAP_MIN_YEARS:
+                into.p_values[selection.season, selection.period] = bias_p_value(years.pair, selection.strata)
+        into.daily = {name: spatial_sums(block.values, reference.values, one) for name, one in {"": area, **window.regions}.items()}
         into.add_quantiles(block.quantiles(self.table.selections[0])[QQ_ROWS], area)
         into.sample.append(block.values.reshape(len(values), -1)[:, window.picked])
         inside = values[:, area > 0]
@@ -245,17 +193,11 @@ def _by_run(readers: Mapping[Key, PredictionReader], name: str) -> dict[str, dic
     return result
 
 
-def row_blocks(shape: tuple[int, ...], n_days: int) -> Iterator[slice]:
-    """Blocks of map rows of which one series has about 80 MiB."""
-    step = max(1, BLOCK_BYTES // max(n_days * shape[1] * 4, 1))
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+def score_rows(group_pass: GroupPass, predictions: Sequence[Prediction], rows: slice, cells: np.ndarray) -> tuple[int, GroupScores]:
+    """The first row of a block, and its scores."""
+    return rows.start, group_pass.block(predictions, rows, cells)
 
 
 def read_targets(group: PairGroup, index: np.ndarray, rows: slice) -> np.ndarray:
-    """Truth on some rows (target, time, y, x), read a few hundred days at a time."""
-    first = group.target(index[:1])[:, :, rows]
-    result = np.empty((first.shape[1], len(index), *first.shape[2:]), np.float32)
-    for start in range(0, len(index), READ_DAYS):
-        result[:, start : start + READ_DAYS] = np.moveaxis(group.target(index[start : start + READ_DAYS])[:, :, rows], 1, 0)
-    return result
+    """Truth on some rows (target, time, y, x)."""
+    return group.target_rows(index, rows)

@@ -20,6 +20,8 @@ from downscale.variables import Variable, lookup
 
 MANIFEST = "prediction.json"
 ADAPTATIONS = ("finetune", "few-shot")
+MEMBER = "downscale_member"
+"""Attribute of files that hold one member each."""
 _PER_DAY = 86400.0
 
 
@@ -62,6 +64,10 @@ class Prediction:
     def paths(self, variable: str) -> list[Path]:
         """Files of a variable, in order of time."""
         return [self.folder / name for name in self.files.get(variable, (f"{variable}.nc",))]
+
+    def reader(self, variable: str, days: np.ndarray, calendar: str) -> PredictionReader:
+        """Opens a variable on exactly some days (yyyymmdd); a context manager."""
+        return PredictionReader(self, variable, days, calendar)
 
     def facts(self) -> dict[str, Any]:
         """What the run is, without paths."""
@@ -128,15 +134,18 @@ def _read_manifest(path: Path) -> Prediction:
 
 
 class PredictionReader:
-    """One variable of one prediction on given days; a context manager. Of several members the first one is read."""
+    """One variable of one prediction on given days; a context manager. Of several members one is read, by default the first."""
 
-    def __init__(self, prediction: Prediction, variable: str, days: np.ndarray, calendar: str) -> None:
-        self._variable, self._length = lookup(variable), len(days)
+    def __init__(self, prediction: Prediction, variable: str, days: np.ndarray, calendar: str, *, member: int = 0) -> None:
+        self._variable, self._length, self._member = lookup(variable), len(days), member
         self._datasets: list[xr.Dataset] = []
+        self._along = False
         self._files: list[_File] = []
         try:
             for path in prediction.paths(variable):
                 self._files.append(self._open(path))
+            label = list(dict.fromkeys(file.label for file in self._files))[member if not self._along else 0]
+            self._files = [file for file in self._files if file.label == label]
             self._pieces = _pieces(*self._positions(days, calendar))
         except InputDataError:
             self.close()
@@ -169,11 +178,14 @@ class PredictionReader:
         if name not in dataset:
             raise InputDataError(f"the file has no variable '{name}'", where=str(path), hint="run downscale apply again")
         values = dataset[name]
-        values = values.isel({dim: 0 for dim in values.dims[:-2] if dim != "time"})
-        return _File(path, values, _factor(str(values.attrs.get("units", "")), self._variable, path), *_days(dataset))
+        others = [dim for dim in values.dims[:-2] if dim != "time"]
+        self._along = bool(others)
+        values = values.isel({dim: self._member for dim in others})
+        label = str(dataset.attrs.get(MEMBER, ""))
+        return _File(path, values, _factor(str(values.attrs.get("units", "")), self._variable, path), *_days(dataset), label)
 
     def _positions(self, days: np.ndarray, calendar: str) -> tuple[np.ndarray, np.ndarray]:
-        """File and place in it of each wanted day; where members have files of their own, those of the first."""
+        """File and place in it of each wanted day."""
         own_calendar = self._files[0].calendar
         own, first = np.unique(np.concatenate([file.days for file in self._files]), return_index=True)
         number = np.repeat(np.arange(len(self._files)), [len(file.days) for file in self._files])
@@ -205,13 +217,25 @@ class PredictionReader:
 
 @dataclass(frozen=True)
 class _File:
-    """One file: values (time, y, x), the factor to working units, the days yyyymmdd and their calendar."""
+    """One file: values (time, y, x), the factor to working units, the days yyyymmdd, their calendar, and whose member's file it is."""
 
     path: Path
     values: xr.DataArray
     factor: float
     days: np.ndarray
     calendar: str
+    label: str
+
+
+def count_members(prediction: Prediction, variable: str) -> int:
+    """Members of a prediction: along a dimension beside time, or in files of their own; 0 for fields that are no ensemble."""
+    labels = set()
+    for path in prediction.paths(variable):
+        with _dataset(path) as dataset:
+            if variable in dataset and (others := [dim for dim in dataset[variable].dims[:-2] if dim != "time"]):
+                return int(dataset.sizes[others[0]])
+            labels.add(str(dataset.attrs.get(MEMBER, "")))
+    return len(labels - {""})
 
 
 def _dataset(path: Path) -> xr.Dataset:

@@ -14,7 +14,7 @@ import xarray as xr
 
 from downscale.config.load import differences
 from downscale.errors import OutputExistsError
-from downscale.evaluate.passes import FieldScores
+from downscale.evaluate.blocks import FieldScores
 from downscale.evaluate.scorecard import RECIPE, map_file
 from downscale.evaluate.selection import ALL_PERIODS
 from downscale.evaluate.table import unit_of

@@ -26,7 +26,7 @@ class Score:
         prediction: run name, or "truth" for indices of the reference itself.
         case: GROUP/perfect, GROUP/imperfect, or GROUP/truth.
         variable, metric: CMOR name; name in docs/reference/metrics.md.
-        region: "all" or "land".
+        region: "all", "land", or a name of ``evaluate.regions``.
         season: "ANN" (all days), "DJF", "MAM", "JJA" or "SON".
         period: "all", first-last years of a contiguous test period, "change" (last minus first) or "training".
         value, lower, upper: area mean and its 95 % interval; NaN when there is none.
@@ -61,12 +61,14 @@ class Scorecard:
     """All scores of a workspace.
 
     Attributes:
-        scores: the rows.
-        recipe: what was evaluated: main_season, periods, cases, runs, grid, digest.
+        scores: the rows of the main region.
+        recipe: what was evaluated: main_season, periods, cases, runs, grid, regions, digest.
+        regional: the rows of the regions of ``evaluate.regions``.
     """
 
     scores: list[Score]
     recipe: dict[str, Any] = field(default_factory=dict)
+    regional: list[Score] = field(default_factory=list)
 
     @cached_property
     def _index(self) -> dict[tuple[str, str, str, str, str, str], Score]:
@@ -91,10 +93,11 @@ class Scorecard:
 
 def write_scores(folder: Path, card: Scorecard) -> None:
     """scores.csv, the same as scores.nc, and the recipe."""
-    write_table(folder / "scores.csv", [vars(row) for row in card.scores], COLUMNS)
+    scores = [*card.scores, *card.regional]
+    write_table(folder / "scores.csv", [vars(row) for row in scores], COLUMNS)
     data: dict[str, Any] = {}
     for name in COLUMNS:
-        values = [getattr(row, name) for row in card.scores]
+        values = [getattr(row, name) for row in scores]
         if name in _NUMBERS:
             data[name] = ("row", np.array(values, dtype=_NUMBERS[name]))
         else:
@@ -104,13 +107,20 @@ def write_scores(folder: Path, card: Scorecard) -> None:
     attributes = {"title": "Scores of emulators and baselines", "evaluation_digest": str(card.recipe.get("digest", ""))}
     dataset = xr.Dataset(data, attrs=attributes)
     dataset.to_netcdf(folder / "scores.nc", engine="netcdf4", encoding={name: {"zlib": True, "complevel": 1} for name in COLUMNS})
-    (folder / RECIPE).write_text(json.dumps(card.recipe, indent=2, default=str) + "\n")
+    write_recipe(folder, card.recipe)
+
+
+def write_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """recipe.json: what was judged, and how."""
+    (folder / RECIPE).write_text(json.dumps(recipe, indent=2, default=str) + "\n")
 
 
 def read_scores(folder: Path) -> Scorecard:
     """The scorecard of a scores folder; FileNotFoundError when there is none."""
     rows = [Score(**{name: _NUMBERS.get(name, str)(text) for name, text in row.items()}) for row in read_table(folder / "scores.csv")]
-    return Scorecard(rows, json.loads((folder / RECIPE).read_text()))
+    recipe = json.loads((folder / RECIPE).read_text())
+    others = set(recipe.get("regions", ()))
+    return Scorecard([row for row in rows if row.region not in others], recipe, [row for row in rows if row.region in others])
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
-from downscale.evaluate.predictions import Prediction, PredictionReader
+from downscale.evaluate.metrics.spectra import RadialSpectrum, effective_resolution_km, log_spectral_distance
+from downscale.evaluate.predictions import Prediction
 from downscale.evaluate.publish import spectra_dataset
 from downscale.evaluate.scorecard import TRUTH, Score
 from downscale.evaluate.selection import ALL_PERIODS, TimeTable
-from downscale.evaluate.spectra import RadialSpectrum, effective_resolution_km, log_spectral_distance
 from downscale.pairs.store import PairGroup
 
 log = logging.getLogger(__name__)
 BLOCK_DAYS = 256
+BLOCK_BYTES = 24 * 2**20
+"""Of the float32 fields of one series that are transformed at a time; double precision makes about ten times as much of them."""
 MIN_CELLS = 8
 Series = tuple[str, str, str]
 
@@ -45,16 +47,17 @@ class SpectralPass:
             return
         self.sizes[group.name] = (table.seasons[0], len(index), len(np.unique(table.year)))
         truth = {name: self._new(TRUTH, f"{group.name}/{TRUTH}", name) for name in targets}
-        for start in range(0, len(index), BLOCK_DAYS):
-            fields = group.target(index[start : start + BLOCK_DAYS])
+        step = int(np.clip(BLOCK_BYTES // (4 * self.shape[0] * self.shape[1]), 1, BLOCK_DAYS))
+        for start in range(0, len(index), step):
+            fields = group.target(index[start : start + step])
             for position, name in enumerate(targets):
                 truth[name].add(fields[:, position])
         for prediction in predictions:
             for name in prediction.variables:
                 spectrum = self._new(prediction.run, prediction.case, name)
-                with PredictionReader(prediction, name, table.days, table.calendar) as reader:
-                    for start in range(0, len(index), BLOCK_DAYS):
-                        spectrum.add(reader.read(days=slice(start, start + BLOCK_DAYS)))
+                with prediction.reader(name, table.days, table.calendar) as reader:
+                    for start in range(0, len(index), step):
+                        spectrum.add(reader.read(days=slice(start, start + step)))
 
     def _new(self, run: str, case: str, name: str) -> RadialSpectrum:
         self.spectra[run, case, name] = RadialSpectrum(self.shape, self.spacing)

@@ -12,27 +12,36 @@ from downscale import __version__
 from downscale.config.load import digest
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import ConfigError, InputDataError
-from downscale.evaluate.context import Context, Region, Sources
+from downscale.evaluate.blocks import Spread, one_by_one
+from downscale.evaluate.context import Context, Region, Sources, cell_areas
 from downscale.evaluate.experiment import Experiment
+from downscale.evaluate.kept import FOLDER as BLOCKS
+from downscale.evaluate.kept import keeping
 from downscale.evaluate.predictions import Prediction, find_predictions
 from downscale.evaluate.publish import FOLDER, published, publishing
+from downscale.evaluate.regions import masks_digest, region_areas
 from downscale.evaluate.scorecard import Scorecard
+from downscale.evaluate.transfer.light import verdicts
+from downscale.evaluate.weather.sensitivity import explained_inputs
 from downscale.pairs.store import PairStore
 
 log = logging.getLogger(__name__)
 STORE = "pairs.zarr"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LAND_PERCENT = 50.0
 ProgressCallback = Callable[[int, int, str], None]
 
 
-def evaluate_run(cfg: ExperimentConfig, *, overwrite: bool = False, progress: ProgressCallback | None = None) -> dict[str, Any]:
+def evaluate_run(
+    cfg: ExperimentConfig, *, overwrite: bool = False, progress: ProgressCallback | None = None, spread: Spread = one_by_one
+) -> dict[str, Any]:
     """Judge every prediction of a workspace on the test days.
 
     Args:
         cfg: the experiment.
         overwrite: replace scores of another evaluation.
         progress: called with (done, total, note).
+        spread: who does the blocks of rows.
 
     Returns:
         ``artefact`` (the scores folder), counts, and a line per variable and case.
@@ -40,31 +49,40 @@ def evaluate_run(cfg: ExperimentConfig, *, overwrite: bool = False, progress: Pr
     Raises:
         InputDataError: no predictions; days, calendar, grid or units of a prediction differ; a field never changes.
         OutputExistsError: scores of another recipe are there.
+        Stopped: a signal came, or the job is about to end; finished blocks of rows are kept.
     """
     store = PairStore.open(cfg.workspace_path() / STORE, cfg.split)
-    return evaluate_store(cfg, store, overwrite=overwrite, progress=progress)
+    return evaluate_store(cfg, store, overwrite=overwrite, progress=progress, spread=spread)
 
 
 def evaluate_store(
-    cfg: ExperimentConfig, store: PairStore, *, overwrite: bool = False, progress: ProgressCallback | None = None
+    cfg: ExperimentConfig,
+    store: PairStore,
+    *,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    spread: Spread = one_by_one,
 ) -> dict[str, Any]:
     """As evaluate_run, on an open pair store."""
     predictions = _predictions(cfg, store)
     folder = cfg.workspace_path() / FOLDER
     inputs = {
         "schema_version": SCHEMA_VERSION,
-        "evaluate": cfg.evaluate.model_dump(),
+        "evaluate": cfg.evaluate.model_dump(mode="json"),
         "split": cfg.split.model_dump(mode="json"),
+        "masks": masks_digest(cfg.evaluate.model_dump()["regions"]),
         "pairs": store.digest,
         "train_on": list(cfg.train.on),
+        "facets": {name: dict(source.facets) for name, source in cfg.sources.items()},
         "predictions": {f"{one.run}/{one.group}_{one.kind}": one.digest for one in predictions},
+        **explained_inputs(cfg.workspace_path(), predictions),
     }
     stored = published(folder, inputs, overwrite=overwrite)
     if stored is not None:
         log.info("these scores are complete already: %s", folder)
         return {**stored["summary"], "artefact": folder, "note": "complete already"}
     region = Region.of(store, cfg.evaluate.region, land_percent=LAND_PERCENT)
-    with publishing(folder) as partial:
+    with keeping(spread, folder.with_name(BLOCKS), digest({**inputs, "version": __version__})) as kept, publishing(folder) as partial:
         experiment = Experiment(
             Context(
                 store,
@@ -76,10 +94,17 @@ def evaluate_store(
                 _sources(cfg),
                 cfg.workspace_path(),
                 partial,
-            )
+                regions=region_areas(cfg.evaluate.model_dump()["regions"], store.fine, cell_areas(store.fine)),
+            ),
+            spread=kept,
         )
         card = experiment.score(progress or _silent)
-        summary = {"predictions": len(predictions), "scores": len(card.scores), **_headline(card, predictions)}
+        summary = {
+            "predictions": len(predictions),
+            "scores": len(card.scores),
+            **_headline(card, predictions),
+            "traffic light": verdicts(experiment.context),
+        }
         recipe = {
             **card.recipe,
             "inputs": inputs,
@@ -87,7 +112,7 @@ def evaluate_store(
             "summary": summary,
             "downscale_version": __version__,
         }
-        experiment.write(Scorecard(card.scores, recipe))
+        experiment.write(Scorecard(card.scores, recipe, card.regional))
     return {**summary, "artefact": folder}
 
 

@@ -7,25 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from downscale.evaluate.bootstrap import NON_NEGATIVE, Draws, Interval, area_mean_draws, no_interval, why_not
-from downscale.evaluate.change import change_signal, compare_changes, is_relative
-from downscale.evaluate.indices import IndexSet
-from downscale.evaluate.metrics import skill
-from downscale.evaluate.passes import CHANGE_STATISTICS, FieldScores, GroupScores, Key
+from downscale.evaluate.blocks import CHANGE_STATISTICS, FieldScores, GroupScores, Key
+from downscale.evaluate.metrics.bootstrap import NON_NEGATIVE, Draws, Interval, area_mean_draws, no_interval, resampling, why_not
+from downscale.evaluate.metrics.change import change_signal, compare_changes, is_relative
+from downscale.evaluate.metrics.definitions import CHANGE, PER_DEGREE, SQUARED, VARIABLE, find
+from downscale.evaluate.metrics.indices import IndexSet
+from downscale.evaluate.metrics.point import skill
+from downscale.evaluate.metrics.spatial import pattern_correlation
 from downscale.evaluate.predictions import Prediction
 from downscale.evaluate.scorecard import TRUTH, Score
 from downscale.evaluate.selection import ALL_PERIODS, Selection, TimeTable
-from downscale.evaluate.transfer import baseline_of
+from downscale.evaluate.transfer.tables import baseline_of, for_gaps
 from downscale.variables import lookup
 
-UNITLESS = (
-    "correlation",
-    "correlation_deseasonalised",
-    "std_ratio",
-    "wet_day_frequency",
-    "wet_day_frequency_bias",
-    "abs_wet_day_frequency_bias",
-)
 CHANGE_PERIOD = "change"
 AllDraws = dict[Key, dict[tuple[str, str], Draws]]
 
@@ -38,7 +32,7 @@ class GroupTable:
         group: name.
         table: test days.
         area: (y, x) weights, zero outside the region.
-        region: "all" or "land".
+        region: its name.
         wet_day_mm: wet-day threshold.
     """
 
@@ -48,9 +42,16 @@ class GroupTable:
     region: str
     wet_day_mm: float
 
-    def rows(self, scores: GroupScores, predictions: Sequence[Prediction]) -> list[Score]:
-        """All rows: indices of the truth, scores, skill and change signals."""
+    def rows(self, scores: GroupScores, predictions: Sequence[Prediction], kept: AllDraws | None = None) -> list[Score]:
+        """All rows: indices of the truth, scores, skill and change signals.
+
+        Args:
+            scores, predictions: of the group.
+            kept: takes the resampled area means of the transfer matrix's metrics, by run, case and variable.
+        """
         draws = self._draws(scores)
+        if kept is not None:
+            kept |= {(run, f"{self.group}/{kind}", name): for_gaps(found) for (run, kind, name), found in draws.items()}
         result = [row for name, truth in scores.truth.items() for row in self._plain(TRUTH, "truth", name, truth, {})]
         for (run, kind, name), found in scores.predictions.items():
             result += self._plain(run, kind, name, found, draws[run, kind, name])
@@ -74,6 +75,27 @@ class GroupTable:
             selection = selections[season, period]
             interval = _interval(metric, mean.value, selection, draws.get((season, period), {}))
             rows.append(self._score((run, kind, name), metric, selection, (mean.value, mean.cells), interval))
+        return rows + self._spatial((run, kind, name), found.daily.get(""))
+
+    def _spatial(self, key: Key, sums: np.ndarray | None) -> list[Score]:
+        """Rows of the mean over days of each day's correlation over space; the interval resamples its yearly means."""
+        if sums is None:
+            return []
+        daily, cells = pattern_correlation(sums), int((self.area > 0).sum())
+        rows = []
+        for selection in self.table.selections:
+            chosen, year = daily[selection.rows], self.table.year_of(selection)
+            finite = np.isfinite(chosen)
+            total, count = (
+                np.array([part[year == one].sum() for one in selection.years]) for part in (np.where(finite, chosen, 0.0), finite)
+            )
+            value = float(total.sum() / count.sum()) if count.sum() else float("nan")
+            interval = no_interval(why_not(selection.strata))
+            if not why_not(selection.strata):
+                scheme = resampling(selection.strata)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    interval = scheme.interval((scheme.weights @ total) / (scheme.weights @ count), estimate=value)
+            rows.append(self._score(key, "spatial_correlation", selection, (value, cells), interval))
         return rows
 
     def _score(self, key: Key, metric: str, selection: Selection, found: tuple[float, int], interval: Interval) -> Score:
@@ -145,9 +167,11 @@ def _interval(metric: str, value: float, selection: Selection, draws: Draws) -> 
 
 def unit_of(metric: str, name: str) -> str:
     """Unit of a metric of a variable."""
-    if metric in UNITLESS or metric.startswith("skill_vs_"):
-        return "1"
-    return f"({lookup(name).units})2" if metric == "mse" else lookup(name).units
+    units, found = lookup(name).units, find(metric)
+    if found is None or found.unit == VARIABLE:
+        return "1" if metric.startswith("skill_vs_") else units
+    known = {SQUARED: f"({units})2", CHANGE: change_unit(name), PER_DEGREE: f"{change_unit(name)} K-1"}
+    return known.get(found.unit, found.unit)
 
 
 def change_unit(name: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from downscale.config.load import load_config
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import ConfigError, InputDataError, OutputExistsError
-from downscale.evaluate.mlbench import SEASONS, Diagnostic, diagnose
+from downscale.evaluate.mlbench.maps import SEASONS, Diagnostic, diagnose
 from downscale.mlbench.pack import Emulated
 from downscale.mlbench.plan import CONFIG
 from downscale.mlbench.run import prediction_folder, run_experiments

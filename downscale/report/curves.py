@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from downscale.evaluate.scorecard import TRUTH, number
-from downscale.report.figure import COLOURS, GREY, TRUTH_COLOUR, Picture, new_figure, save_csv, to_png
+from downscale.report.figure import COLOURS, GREY, TRUTH_COLOUR, Picture, new_figure, save_csv, save_figure
 from downscale.report.findings import CaseFacts, Findings, RunFacts
 from downscale.report.maps import shown_runs
 from downscale.report.words import quantity, unit
@@ -24,7 +24,7 @@ def _colour(findings: Findings, run: RunFacts) -> str:
 
 def _runs(findings: Findings, case: CaseFacts) -> list[RunFacts]:
     shown = shown_runs(findings, case)
-    return shown + [run for run in findings.baselines(case.name) if run not in shown]
+    return shown + [run for run in findings.baselines(case.name) if run not in shown and run.model != "climatology"]
 
 
 def distribution(findings: Findings, case: CaseFacts, variable: str, data: Path) -> Picture | None:
@@ -54,8 +54,9 @@ def distribution(findings: Findings, case: CaseFacts, variable: str, data: Path)
         + ". Right: area means of each grid point's quantiles (0.1 % to 99.9 %), emulated minus true against true; on the zero "
         "line the distributions agree.",
         f"Power spectra relative to the truth and quantile differences of {variable} for {case.name}. {distances}",
-        to_png(figure),
+        save_figure(figure, data, name),
         file,
+        "quantiles.csv, spectra.nc",
     )
 
 
@@ -105,13 +106,13 @@ def _draw_spectra(axis: Axes, findings: Findings, spectra: dict[str, tuple[np.nd
     low, high = axis.get_ylim()
     axis.set_ylim(max(low, 1e-3), max(high, 1.5))
     axis.invert_xaxis()
-    _plain_ticks(axis.xaxis)
-    _plain_ticks(axis.yaxis)
+    plain_ticks(axis.xaxis)
+    plain_ticks(axis.yaxis)
     axis.set_xlabel("wavelength, km")
     axis.grid(True, which="major")
 
 
-def _plain_ticks(axis: Axis) -> None:
+def plain_ticks(axis: Axis) -> None:
     """1, 2 and 5 of each decade, as plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -180,8 +181,9 @@ def change_scatter(findings: Findings, case: CaseFacts, data: Path) -> Picture |
         f"area-mean change by {main.name}: {captured}. "
         "A cloud flatter than the line means that strong changes are damped.",
         f"Scatter of emulated against true change of the mean for {case.name}. Captured fraction: {captured}.",
-        to_png(figure),
+        save_figure(figure, data, name),
         save_csv(data, name, rows),
+        "maps/",
     )
 
 

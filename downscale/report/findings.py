@@ -14,6 +14,13 @@ from downscale.errors import InputDataError
 from downscale.evaluate.scorecard import TRUTH, Scorecard, map_file, number, read_maps, read_scores, read_table
 
 BASELINES = ("ridge", "kernel_ridge", "bilinear", "climatology")
+TABLES = (
+    "runs", "cases", "quantiles", "error_split", "signal", "predictor_shift", "predictor_scale", "transfer", "transfer_missing", "recovery",
+    "separability", "consistency", "extrapolation", "extrapolation_slope", "ensemble", "anova", "light", "matrix", "return_levels",
+    "paired", "rank_histogram", "reliability", "ood", "ood_days", "ood_error", "feature_shift", "sensitivity", "attribution",
+    "attribution_rank", "regime_frequency", "regime_scores", "regime_stability",
+)  # fmt: skip
+"""CSV files of a scores folder; those of diagnostics that did not apply are not there."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,10 @@ class Findings:
     def season(self) -> str:
         """Main season."""
         return self.card.main_season
+
+    def table(self, name: str, **equal: str) -> list[dict[str, str]]:
+        """Rows of a table whose columns have the given values; none where the diagnostic did not apply."""
+        return [row for row in self.tables.get(name, []) if all(row.get(key) == value for key, value in equal.items())]
 
     def runs_on(self, case: str) -> list[RunFacts]:
         """Runs that were applied to a case: emulators before baselines."""
@@ -181,10 +192,7 @@ def read_findings(folder: Path) -> Findings:
         card = read_scores(folder)
     except FileNotFoundError:
         raise InputDataError("there are no scores to report", where=str(folder), hint="run downscale evaluate CONFIG first") from None
-    tables = {
-        name: read_table(folder / f"{name}.csv")
-        for name in ("runs", "cases", "quantiles", "error_split", "signal", "predictor_shift", "transfer", "recovery")
-    }
+    tables = {name: read_table(folder / f"{name}.csv") for name in TABLES}
     runs = {
         row["run"]: RunFacts(
             row["run"],

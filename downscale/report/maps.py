@@ -1,107 +1,20 @@
-"""Maps in the grid's own plane, rows and columns as they are, with the coast from the land fraction."""
+"""Maps of the mean, its change and its bias: the truth, the shown runs and their differences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 
 from downscale.evaluate.scorecard import TRUTH
-from downscale.report.figure import GREY, INK, Picture, new_figure, save_netcdf, to_png
+from downscale.report.figure import Picture, save_figure, save_netcdf
 from downscale.report.findings import CaseFacts, Findings, RunFacts
+from downscale.report.plane import Panel, draw_panels
 from downscale.report.words import quantity, unit
 
-SEQUENTIAL = {"air_temperature": "cividis", "precipitation": "YlGnBu"}
-DIVERGING = {"air_temperature": "RdBu_r", "precipitation": "BrBG"}
-PANEL_INCHES = 2.35
 MAX_COLUMNS = 4
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One map: title, values (y, x), and the scale it shares with others ("field", "change" or "difference")."""
-
-    title: str
-    values: np.ndarray
-    scale: str
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Colours and the values at their ends; a diverging scale is symmetric about zero."""
-
-    colours: str
-    low: float
-    high: float
-    diverging: bool
-
-
-def _kind(variable: str) -> str:
-    return "precipitation" if variable == "pr" else "air_temperature"
-
-
-def draw_panels(findings: Findings, rows: Sequence[Sequence[Panel | None]], variable: str, labels: dict[str, str]) -> bytes:
-    """Rows of maps (None: an empty place); a scale (with its colour bar label) is shared by all panels that name it."""
-    columns = max(len(row) for row in rows)
-    panels = [panel for row in rows for panel in row if panel is not None]
-    ny, nx = panels[0].values.shape
-    aspect = float(findings.grid.attrs.get("spacing_y_km", 1.0)) / max(float(findings.grid.attrs.get("spacing_x_km", 1.0)), 1e-9)
-    height = min(max(PANEL_INCHES * aspect * ny / nx, 1.2), 3.6)
-    figure = new_figure(PANEL_INCHES * columns + 0.9, (height + 0.3) * len(rows))
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    scales = {name: _scale([panel.values for panel in panels if panel.scale == name], name, variable) for name in labels}
-    for row_axes, row in zip(axes, rows, strict=True):
-        images, shown = [], ""
-        for axis, panel in zip_longest(row_axes, row):
-            if panel is None:
-                axis.set_axis_off()
-            else:
-                images.append(_draw(axis, panel, scales[panel.scale], aspect, findings.grid))
-                shown = panel.scale
-        bar = figure.colorbar(
-            images[0], ax=list(row_axes), shrink=0.85, pad=0.01, extend="both" if scales[shown].diverging else "neither", aspect=18
-        )
-        bar.set_label(labels[shown])
-        bar.outline.set_visible(False)
-    return to_png(figure)
-
-
-def _draw(axis: Axes, panel: Panel, scale: Scale, aspect: float, grid: xr.Dataset) -> AxesImage:
-    image = axis.imshow(
-        panel.values, origin="lower", cmap=scale.colours, vmin=scale.low, vmax=scale.high, aspect=aspect, interpolation="nearest"
-    )
-    axis.set_title(panel.title, loc="left")
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.set_facecolor("#eceff2")
-    for spine in axis.spines.values():
-        spine.set_visible(True)
-        spine.set_color(GREY)
-    draw_coast(axis, grid)
-    return image
-
-
-def draw_coast(axis: Axes, grid: xr.Dataset) -> None:
-    """The 50 % line of the land fraction, where there is one."""
-    if "sftlf" in grid:
-        land = np.asarray(grid["sftlf"].values)
-        if np.nanmin(land) < 50 < np.nanmax(land):
-            axis.contour(land, levels=[50.0], colors=[INK], linewidths=0.7)
-
-
-def _scale(fields: Sequence[np.ndarray], name: str, variable: str) -> Scale:
-    values = np.concatenate([field[np.isfinite(field)] for field in fields]) if fields else np.zeros(0)
-    low, high = (float(np.quantile(values, q)) for q in (0.005, 0.995)) if values.size else (0.0, 1.0)
-    if name == "difference" or (name == "change" and low < 0 < high):
-        reach = max(abs(low), abs(high)) or 1.0
-        return Scale(DIVERGING[_kind(variable)], -reach, reach, True)
-    return Scale(SEQUENTIAL[_kind(variable)], low, high if high > low else low + 1.0, False)
+LONG_NAME = 14
 
 
 def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) -> Picture | None:
@@ -116,10 +29,11 @@ def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) ->
     units = score.unit if score else ""
     rows: list[list[Panel | None]] = [
         [Panel("truth", truth, "field"), *(Panel(findings.label(run), values, "field") for run, values in pairs)],
-        [None, *(Panel(f"{findings.label(run)} − truth", values - truth, "difference") for run, values in pairs)],
+        [None, *(_difference(findings, case, f"{variable}__bias", run, values - truth) for run, values in pairs)],
     ]
     name = f"mean_{variable}_{case.name.replace('/', '_')}"
-    png = draw_panels(findings, rows, variable, {"field": f"mean {variable}, {unit(units)}", "difference": f"difference, {unit(units)}"})
+    labels = {"field": f"mean {variable}, {unit(units)}", "difference": f"difference, {unit(units)}"}
+    png = save_figure(draw_panels(findings.grid, rows, variable, labels), data, name)
     file = _save(findings, data, name, {"truth": truth, **{run.name: values for run, values in pairs}}, units)
     biases = "; ".join(
         f"{findings.label(run)} {quantity(findings.card.value(run.name, case.name, variable, 'abs_bias'), units)}" for run, _ in pairs
@@ -130,12 +44,31 @@ def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) ->
         "Mean over the test days. Top: the truth and the emulations on one scale; bottom: their differences from the truth. Mean "
         f"|difference| of a grid point: {biases}. "
         "Look for differences that follow mountains or coasts: those are detail that was not learned."
-        + (" The line is the coast (half land)." if "sftlf" in findings.grid else ""),
+        + (" The dark line is the coast (half land)." if "sftlf" in findings.grid else "")
+        + _stipple_words(rows[1]),
         f"Maps of mean {variable} for {case.name}: truth, {', '.join(findings.label(run) for run, _ in pairs)}, and their "
         f"differences. Mean absolute difference: {biases}.",
         png,
         file,
+        "maps/",
     )
+
+
+def _difference(findings: Findings, case: CaseFacts, stem: str, run: RunFacts, values: np.ndarray) -> Panel:
+    marks = findings.field_map(run.name, case.name, f"{stem}__{findings.season}__all__significant")
+    return Panel(difference_title(findings.label(run)), values, "difference", marks)
+
+
+def difference_title(label: str) -> str:
+    """Of a panel; long names get a line of their own."""
+    separator = "\n" if len(label) > LONG_NAME else " "
+    return f"{label}{separator}− truth"
+
+
+def _stipple_words(panels: list[Panel | None]) -> str:
+    if any(panel is not None and panel.significant is not None for panel in panels):
+        return " Dots mark cells whose bias is more than chance (yearly biases; at most one dot in ten is expected to be false)."
+    return " No dots for significance: that needs ten years."
 
 
 def shown_runs(findings: Findings, case: CaseFacts) -> list[RunFacts]:
@@ -158,12 +91,11 @@ def change_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) 
     units = score.unit if score else ""
     rows: list[list[Panel | None]] = [
         [Panel("truth", truth, "change"), *(Panel(findings.label(run), values, "change") for run, values in pairs)],
-        [None, *(Panel(f"{findings.label(run)} − truth", values - truth, "difference") for run, values in pairs)],
+        [None, *(Panel(difference_title(findings.label(run)), values - truth, "difference") for run, values in pairs)],
     ]
     name = f"change_{variable}_{case.name.replace('/', '_')}"
-    png = draw_panels(
-        findings, rows, variable, {"change": f"change of {variable}, {unit(units)}", "difference": f"difference, {unit(units)}"}
-    )
+    labels = {"change": f"change of {variable}, {unit(units)}", "difference": f"difference, {unit(units)}"}
+    png = save_figure(draw_panels(findings.grid, rows, variable, labels), data, name)
     file = _save(findings, data, name, {"truth": truth, **{run.name: values for run, values in pairs}}, units)
     captured = "; ".join(
         f"{findings.label(run)} {quantity(findings.card.value(run.name, case.name, variable, 'change_mean', period='change'), units)}"
@@ -180,6 +112,7 @@ def change_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) 
         f"Maps of the change of mean {variable} for {case.name}, {span}: truth {reference}; {captured}.",
         png,
         file,
+        "maps/",
     )
 
 
@@ -198,7 +131,7 @@ def climate_maps(findings: Findings, case: CaseFacts, variable: str, data: Path)
     units = score.unit if score else ""
     shown = [*panels, *([Panel("RCM, training years", context, "field")] if context is not None else [])]
     name = f"climate_{variable}_{case.name.replace('/', '_')}"
-    png = draw_panels(findings, [shown], variable, {"field": f"mean {variable}, {unit(units)}"})
+    png = save_figure(draw_panels(findings.grid, [shown], variable, {"field": f"mean {variable}, {unit(units)}"}), data, name)
     file = _save(findings, data, name, {panel.title: panel.values for panel in shown}, units)
     return Picture(
         name,
@@ -208,6 +141,7 @@ def climate_maps(findings: Findings, case: CaseFacts, variable: str, data: Path)
         f"Maps of emulated mean {variable} for {case.name} beside the RCM of the training years.",
         png,
         file,
+        "maps/",
     )
 
 

@@ -12,7 +12,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from downscale.evaluate.scorecard import number
-from downscale.report.figure import COLOURS, GREY, INK, Picture, new_figure, save_csv, to_png
+from downscale.report.colours import diverging
+from downscale.report.figure import COLOURS, GREY, INK, Picture, new_figure, save_csv, save_figure
 from downscale.report.findings import Findings, ordered
 from downscale.report.words import metric as metric_words
 from downscale.report.words import number as number_words
@@ -21,6 +22,7 @@ from downscale.report.words import percent, unit
 MATRIX_METRICS = ("abs_bias", "w1", "abs_p99_bias")
 SPLIT_STATISTICS = {"climatology": "mean climate", "p99": "P99", "change_mean": "change of the mean", "daily": "daily fields"}
 SHIFT_REACH = 1.0
+SHIFT_COLUMNS = 3
 
 
 def transfer_matrix(findings: Findings, variable: str, data: Path) -> Picture | None:
@@ -33,7 +35,7 @@ def transfer_matrix(findings: Findings, variable: str, data: Path) -> Picture | 
     scored = {row["emulator"] for row in rows}
     runs = [run for run in ordered(findings.runs.values()) if run.name in scored]
     cases = [case for case in sorted(findings.cases) if any(row["case"] == case for row in rows)]
-    if not runs or not cases:
+    if not runs or len(cases) < 2:
         return None
     figure = new_figure(1.7 + 2.6 * len(MATRIX_METRICS), 1.25 + 0.33 * len(runs))
     axes = figure.subplots(1, len(MATRIX_METRICS), sharey=True)
@@ -42,31 +44,40 @@ def transfer_matrix(findings: Findings, variable: str, data: Path) -> Picture | 
         values = np.array(
             [[number(cells[run.name, case]["value"]) if (run.name, case) in cells else math.nan for case in cases] for run in runs]
         )
+        kinds = {(runs.index(findings.runs[run]), cases.index(case)): row.get("transfer", "") for (run, case), row in cells.items()}
         trained = [(y, x) for y, run in enumerate(runs) for x, case in enumerate(cases) if case in run.trained_on]
         scale = values[[run.model != "climatology" for run in runs]]
-        _draw_matrix(axis, values, trained, float(np.nanmax(scale)) if np.isfinite(scale).any() else 1.0)
+        _draw_matrix(axis, values, kinds, trained, float(np.nanmax(scale)) if np.isfinite(scale).any() else 1.0)
         units = next((score.unit for score in findings.card.scores if score.variable == variable and score.metric == name), "")
         axis.set_title(f"{metric_words(name)}, {unit(units)}", loc="left", fontsize=8.5)
         axis.set_xticks(range(len(cases)), [case.replace("/", "\n") for case in cases], fontsize=7)
         axis.set_yticks(range(len(runs)), [run.name for run in runs], fontsize=8)
     name = f"transfer_{variable}"
+    named = (
+        "; home: the GCM run and period of the training, soft: the same GCM in another period or scenario, hard: another GCM"
+        if any(row.get("transfer") for row in rows)
+        else ""
+    )
     return Picture(
         name,
         f"Transfer matrix for {variable}",
         "Rows: runs; columns: what they were applied to (perfect: RCMu; imperfect: the GCM's own fields). Darker is worse; a frame "
-        "marks pairs that the run learned from. "
+        f"marks pairs that the run learned from{named}. "
         "A good emulator of another GCM keeps the colour of its framed cell along the row.",
         f"Table of {', '.join(metric_words(one) for one in MATRIX_METRICS)} of {variable} for {len(runs)} runs and {len(cases)} "
         "cases; the same numbers are in the data file.",
-        to_png(figure),
+        save_figure(figure, data, name),
         save_csv(data, name, rows),
+        "transfer.csv",
     )
 
 
-def _draw_matrix(axis: Axes, values: np.ndarray, trained: list[tuple[int, int]], top: float) -> None:
+def _draw_matrix(axis: Axes, values: np.ndarray, kinds: dict[tuple[int, int], str], trained: list[tuple[int, int]], top: float) -> None:
     axis.imshow(values, cmap="YlOrBr", vmin=0, vmax=top or 1.0, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
-        axis.text(x, y, number_words(float(value), 2), ha="center", va="center", fontsize=7.5, color="white" if value > 0.65 * top else INK)
+        colour = "white" if value > 0.65 * top else INK
+        axis.text(x, y - 0.08, number_words(float(value), 2), ha="center", va="center", fontsize=7.5, color=colour)
+        axis.text(x, y + 0.3, kinds.get((y, x), ""), ha="center", va="center", fontsize=5.5, color=colour)
     for y, x in trained:
         axis.add_patch(_frame(x, y))
     axis.tick_params(length=0)
@@ -85,13 +96,17 @@ def predictor_shift(findings: Findings, data: Path) -> Picture | None:
     if not panels:
         return None
     channels = list(dict.fromkeys(row["channel"] for row in rows))
-    figure = new_figure(1.0 + 2.1 * len(panels), 1.1 + max(0.24 * len(channels), 1.4))
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    columns = min(len(panels), SHIFT_COLUMNS)
+    lines = -(-len(panels) // columns)
+    figure = new_figure(1.2 + 2.6 * columns, (0.8 + max(0.22 * len(channels), 1.2)) * lines)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     images = []
-    for axis, panel in zip(axes, panels, strict=True):
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, panel in zip(axes, panels, strict=False):
         images.append(_draw_shift(axis, [row for row in rows if (row["case"], row["against"]) == panel], channels))
         axis.set_title(f"{panel[0]}\nvs {panel[1]}", loc="left", fontsize=8)
-    bar = figure.colorbar(images[0], ax=list(axes), shrink=0.9, pad=0.01, extend="both")
+    bar = figure.colorbar(images[0], ax=list(axes), shrink=0.9 if lines == 1 else 0.6, pad=0.01, extend="both", aspect=15 * lines + 5)
     bar.set_label("shift d, daily standard deviations", fontsize=8)
     bar.outline.set_visible(False)
     worst = max(rows, key=lambda row: abs(number(row["shift"])) if math.isfinite(number(row["shift"])) else -1)
@@ -104,8 +119,9 @@ def predictor_shift(findings: Findings, data: Path) -> Picture | None:
         "of its own RCM the shift is inconsistency between "
         f"GCM and RCM; against the training source it also holds the difference between two climates. Colours saturate at ±1; {text}.",
         f"Heat map of predictor shift by channel and season for {len(panels)} comparisons; {text}.",
-        to_png(figure),
+        save_figure(figure, data, "predictor_shift"),
         save_csv(data, "predictor_shift", rows),
+        "predictor_shift.csv",
     )
 
 
@@ -114,7 +130,7 @@ def _draw_shift(axis: Axes, rows: list[dict[str, str]], channels: list[str]) -> 
     values = np.full((len(channels), len(seasons)), np.nan)
     for row in rows:
         values[channels.index(row["channel"]), seasons.index(row["season"])] = number(row["shift"])
-    image = axis.imshow(values, cmap="RdBu_r", vmin=-SHIFT_REACH, vmax=SHIFT_REACH, aspect="auto")
+    image = axis.imshow(values, cmap=diverging("tas"), vmin=-SHIFT_REACH, vmax=SHIFT_REACH, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         if math.isfinite(value):
             axis.text(
@@ -160,8 +176,9 @@ def error_split(findings: Findings, data: Path) -> Picture | None:
         "The diamond is the total with the cross term (left of 1: the two errors cancel in part). Share of the GCM in the mean "
         f"climate: {shares}. In daily fields the blue part is mostly weather that has drifted apart.",
         f"Bars of the error split of {main.name}. Share of the GCM in the mean climate: {shares}.",
-        to_png(figure),
+        save_figure(figure, data, "error_split"),
         save_csv(data, "error_split", rows),
+        "error_split.csv",
     )
 
 

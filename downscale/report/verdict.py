@@ -7,26 +7,30 @@ from dataclasses import dataclass
 
 from downscale.evaluate.scorecard import number
 from downscale.report.findings import CaseFacts, Findings, RunFacts, largest_shift
+from downscale.report.trust import Light, doubts, lights
 from downscale.report.words import SEASONS, date, listed, percent, quantity
 
 FEW_YEARS = 10
 STRONG_SHIFT = 0.5
 SAME_SKILL = 0.02
+MAX_DOUBTS = 3
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The sentences, and the caveats below them."""
+    """The sentences, the lights, and the caveats below them."""
 
     sentences: tuple[str, ...]
     caveats: tuple[str, ...]
+    lights: tuple[Light, ...] = ()
 
 
 def verdict(findings: Findings) -> Verdict:
     """The verdict on the main emulator of a workspace."""
     if findings.main is None:
         return Verdict(("There is no emulator among the predictions: the tables below compare baselines only.",), tuple(_caveats(findings)))
-    return Verdict((_at_home(findings, findings.main), _abroad(findings, findings.main)), tuple(_caveats(findings)))
+    sentences = (_at_home(findings, findings.main), _abroad(findings, findings.main))
+    return Verdict(sentences, tuple(_caveats(findings)), lights(findings))
 
 
 def _at_home(findings: Findings, main: RunFacts) -> str:
@@ -134,8 +138,8 @@ def _blind(findings: Findings, case: CaseFacts) -> str:
     size = number(row["abs_shift"])
     strength = "far from" if size >= STRONG_SHIFT else "near"
     return (
-        f"{text}; its predictors lie {strength} those learned from ({row['channel']} in {SEASONS[row['season']]} differs most: "
-        f"{quantity(size, '1')} daily standard "
+        f"{text}; the means of its predictors lie {strength} those learned from ({row['channel']} in {SEASONS[row['season']]} differs "
+        f"most: {quantity(size, '1')} daily standard "
         "deviations on average), which mixes the GCM's own climate with any inconsistency."
     )
 
@@ -179,6 +183,7 @@ def _caveats(findings: Findings) -> list[str]:
             break
     if findings.home is not None and "ANN" not in findings.home.seasons:
         notes.append(f"The data hold {_season_words(findings.home)} only ({date(findings.home.first)} to {date(findings.home.last)}).")
+    notes += [f"About the lights: {text}" for text in doubts(findings)[:MAX_DOUBTS]]
     return notes
 
 

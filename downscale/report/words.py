@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-UNITS = {"mm day-1": "mm/day", "1": "", "%": "%", "(K)2": "K²", "(mm day-1)2": "(mm/day)²", "m s-1": "m/s"}
+UNITS = {"mm day-1": "mm/day", "1": "", "%": "%", "(K)2": "K²", "(mm day-1)2": "(mm/day)²", "m s-1": "m/s", "K K-1": "K per K"}
 METRICS = {
     "rmse": "RMSE",
     "mae": "mean absolute error",
@@ -35,9 +35,40 @@ METRICS = {
     "change_mean_pattern_correlation": "pattern correlation of the change",
     "change_p99": "change of P99",
     "change_p99_reference": "change of P99 in the truth",
+    "change_mean_scaling": "change of the mean per degree of regional warming",
+    "relative_bias": "relative bias",
+    "spatial_correlation": "correlation over space, mean of days",
+    "p02_bias": "bias of P2",
+    "p50_bias": "bias of the median",
+    "p99_5_bias": "bias of P99.5",
+    "txn_bias": "bias of TXn",
+    "su_bias": "bias of summer days",
+    "cdd_bias": "bias of the longest dry spell (CDD)",
+    "cwd_bias": "bias of the longest wet spell (CWD)",
+    "lag1_bias": "bias of the lag-1 correlation",
+    "interannual_std_ratio": "ratio of year-to-year spread",
+    "temperature_correlation_bias": "bias of the correlation of temperature and rain",
+    "hot_wet_days_bias": "bias of the share of hot and wet days",
+    "crps": "fair CRPS of the members",
+    "crpss_vs_ridge": "CRPS skill",
+    "spread_skill": "spread over error of the members",
+    "envelope_coverage": "yearly maxima inside the members' range",
+    **{f"fss_{threshold}mm_3": f"FSS ({threshold} mm, 3 cells)" for threshold in (1, 5, 10, 20)},
+    "dry_days_bias": "bias of dry days",
+    "hot_dry_days_bias": "bias of the share of hot and dry days",
+    "change_bias": "bias of the change",
+    "error_share": "share of the squared error",
+    "skill": "skill",
+    "flagged_share": "share of days flagged",
+    "skill_vs_kernel_ridge": "skill against kernel ridge",
     "mean": "mean",
     "std": "standard deviation",
+    "p02": "P2",
+    "p50": "median",
     "p98": "P98",
+    "cdd": "longest dry spell (CDD)",
+    "cwd": "longest wet spell (CWD)",
+    "su": "summer days",
     "p99": "P99",
     "wet_day_frequency": "wet-day frequency",
     "sdii": "SDII",
@@ -63,6 +94,8 @@ def number(value: float, digits: int = 3) -> str:
 
 def unit(name: str) -> str:
     """A unit as written in text."""
+    if name not in UNITS and name.endswith(" K-1"):
+        return f"{unit(name.removesuffix(' K-1')) or '1'} per K"
     return UNITS.get(name, name)
 
 
@@ -73,9 +106,9 @@ def quantity(value: float, unit_name: str, digits: int = 2) -> str:
     return f"{number(value, digits)}{gap}{text}"
 
 
-def percent(fraction: float) -> str:
-    """A fraction in per cent, whole numbers."""
-    return f"{100 * fraction:.0f} %".replace("-", "−") if math.isfinite(fraction) else "–"
+def percent(fraction: float, decimals: int = 0) -> str:
+    """A fraction in per cent."""
+    return f"{100 * fraction:.{decimals}f} %".replace("-", "−") if math.isfinite(fraction) else "–"
 
 
 def listed(items: list[str]) -> str:

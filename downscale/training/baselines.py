@@ -27,6 +27,7 @@ from downscale.pairs.store import PairStore
 from downscale.training.assemble import input_days, map_names, model_spec, new_emulator, statistics_summary
 from downscale.training.folder import log_to, standing, write_start
 from downscale.training.kernel_ridge import check_days, fit_kernel_ridge, kernel_sizes
+from downscale.training.novelty import fit_novelty
 from downscale.training.plan import pairs_facts, tag
 from downscale.training.ridge import Days, fit_climatology, fit_ridge
 from downscale.training.run import load_run, write_run
@@ -146,6 +147,9 @@ def train_baseline(ground: Ground, name: str, *, overwrite: bool = False, force_
             elif emulator.backbone is not None:
                 notes = {"ridge": fit_backbone(ground, emulator, emulator.backbone)}
             card = ground.card(mode="baseline", role="baseline", trained_on=ground.cfg.train.on, recipe=recipe)
+            known = fit_novelty(emulator, ground.train, ground.validation) if emulator.backbone is not None else None
+            if known is not None:
+                card["novelty"] = known.write(path)
             write_run(
                 path, emulator, (ground.store.coarse, ground.store.fine), {**card, **notes}, statistics_summary(spec, ground.statistics)
             )

@@ -35,11 +35,13 @@ class Feeding:
         streamed: read from disk as they are needed.
         buffer: days that are mixed at a time; 0: all.
         weights: case -> how often an epoch sees each of its days; 1 where nothing is said.
+        copy: of the store, which is read instead of the store itself.
     """
 
     streamed: bool = False
     buffer: int = 0
     weights: dict[str, float] | None = None
+    copy: Path | None = None
 
     def facts(self, train: Sequence[Portion]) -> dict[str, Any]:
         """What of it decides the result, for the recipe: nothing where each epoch is one permutation of all days."""
@@ -53,7 +55,7 @@ class Feeding:
         if not self.streamed:
             samples = _on_device(load_samples(portions, holes), device)
             return MemoryDays(samples, order_of(portions, buffer=self.buffer, weights=weights))
-        path = store.path if store.path.is_dir() else None
+        path = self.copy or (store.path if store.path.is_dir() else None)
         log.info("%d days are read from disk as they are needed", sum(len(portion.index) for portion in portions))
         return StreamedDays(portions, holes, store=path, buffer=self.buffer, weights=weights)
 

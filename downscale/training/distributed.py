@@ -163,7 +163,8 @@ def ranks_of(device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(here.local % torch.cuda.device_count())
     if here.rank:
-        logging.getLogger("downscale").setLevel(logging.WARNING)  # what all have to say, the first one says
+        for handler in logging.getLogger("downscale").handlers:
+            handler.setLevel(max(handler.level, logging.WARNING))  # what all have to say, the first one says
     try:
         ranks = _connect(here, device)
         log.info("process %d of %d, %s", here.rank + 1, here.world, device.type)

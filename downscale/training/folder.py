@@ -92,10 +92,11 @@ def clear_state(path: Path) -> None:
 
 
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Also write what the package logs to ``log.txt`` in a folder."""
+def log_to(path: Path, *, rank: int = 0, world: int = 1) -> Iterator[None]:
+    """Also write what the package logs to ``log.txt`` in a folder; where several processes train, process N writes ``log-N.txt``, and the
+    first one merges them all in ``log-all.txt`` at its end."""
     package = logging.getLogger("downscale")
-    handler = logging.FileHandler(path / "log.txt")
+    handler = logging.FileHandler(path / (f"log-{rank}.txt" if rank else "log.txt"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)
     before = package.level
@@ -108,6 +109,19 @@ def log_to(path: Path) -> Iterator[None]:
         package.removeHandler(handler)
         package.setLevel(before)
         handler.close()
+        if not rank and world > 1:
+            merge_logs(path)
+
+
+def merge_logs(path: Path) -> None:
+    """``log-all.txt``: the lines of all processes in the order of time, each after the number of its process."""
+    lines: list[tuple[str, int, str]] = []
+    for file in path.glob("log*.txt"):
+        number, stamp = file.stem.removeprefix("log").removeprefix("-") or "0", ""
+        for line in file.read_text(errors="replace").splitlines() if number.isdigit() else ():
+            stamp = line[:23] if line[:2].isdigit() else stamp  # what has no time of its own belongs to the line above
+            lines.append((stamp, int(number), line))
+    write_text(path / "log-all.txt", "".join(f"{number}: {line}\n" for _, number, line in sorted(lines, key=lambda one: one[:2])))
 
 
 def _is_run(path: Path) -> bool:

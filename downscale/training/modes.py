@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,10 @@ import torch
 
 from downscale.config.load import dump_yaml
 from downscale.config.schema import ExperimentConfig
-from downscale.errors import ConfigError
+from downscale.errors import ConfigError, Stopped
 from downscale.hpc.locks import folder_lock
+from downscale.hpc.scratch import local_copy
+from downscale.hpc.signals import StopFlag
 from downscale.models.registry import build
 from downscale.pairs.build import STORE_NAME
 from downscale.pairs.normalise import Statistics
@@ -75,12 +77,12 @@ def train_run(
     """
     seeds: list[int | None] = [seed] if seed is not None or not cfg.train.seeds else list(cfg.train.seeds)
     where, found = resolve_device(device), []
-    with ranks_of(where) as ranks:
+    with StopFlag.in_job(cfg.train.margin_seconds) as stop, ranks_of(where) as ranks:
         for one in seeds:
             own = f"{name}-seed{one}" if name is not None and len(seeds) > 1 else name
             planner = partial(_plan, cfg, mode=mode, source_run=source_run, shots=shots, seed=one, name=own)
             options = {"overwrite": overwrite, "dry_run": dry_run, "force_unlock": force_unlock}
-            found.append(_one_run(cfg, planner, where, ranks, **options, progress=progress))
+            found.append(_one_run(cfg, planner, where, ranks, stop, **options, progress=progress))
     if len(found) == 1:
         return found[0]
     paths = [Path(run.pop("would write", run.get("artefact"))) for run in found]
@@ -94,8 +96,8 @@ def _in_words(summary: Mapping[str, Any]) -> str:
 
 
 def _one_run(
-    cfg: ExperimentConfig, planner: Callable[[PairStore], Plan], where: torch.device, ranks: Ranks, *, overwrite: bool, dry_run: bool,
-    force_unlock: bool, progress: ProgressCallback | None,
+    cfg: ExperimentConfig, planner: Callable[[PairStore], Plan], where: torch.device, ranks: Ranks, stop: StopFlag, *, overwrite: bool,
+    dry_run: bool, force_unlock: bool, progress: ProgressCallback | None,
 ) -> dict[str, Any]:  # fmt: skip
     store = PairStore.open(cfg.workspace_path() / STORE_NAME, cfg.split)
     plan = _with_feeding(cfg, store, planner(store), ranks)
@@ -104,6 +106,7 @@ def _one_run(
         return {"artefact": None, "would write": str(plan.path), "parameters": parameters, "device": str(where), **plan.days}
     ground: Ground | None = None
     lines: list[str] = []
+    complete = False
     with ExitStack() as stack:
         with ranks.first_alone():
             if plan.mode == "pretrain":
@@ -111,17 +114,24 @@ def _one_run(
                 spec = model_spec(cfg, store, plan.spec["model"], ground.statistics)
                 plan = replace(plan, spec=spec, validation=list(ground.validation))
                 wanted = cfg.train.baselines if ranks.first else []
-                lines = [train_baseline(ground, baseline, overwrite=overwrite, force_unlock=force_unlock) for baseline in wanted]
-            if standing(plan.path, plan.recipe, overwrite=overwrite and ranks.first) == "complete":
-                log.info("%s is complete and has this recipe: nothing to do", plan.path)
-                return {"artefact": plan.path, "unchanged": "the run is complete and has this recipe", "baselines": lines, **plan.days}
-            if ranks.first:
+                for baseline in wanted:
+                    if not stop.set:
+                        lines.append(train_baseline(ground, baseline, overwrite=overwrite, force_unlock=force_unlock))
+            complete = standing(plan.path, plan.recipe, overwrite=overwrite and ranks.first) == "complete"
+            if ranks.first and not complete:
                 stack.enter_context(folder_lock(plan.path, force=force_unlock))
                 write_start(plan.path, dump_yaml(cfg), plan.recipe, where)
-                stack.enter_context(log_to(plan.path))
-            emulator = first_weights(plan, store, ground)
+            if not complete:
+                stack.enter_context(log_to(plan.path, rank=ranks.rank, world=ranks.world))
+            emulator = None if complete else first_weights(plan, store, ground)
+        if ranks.any(stop.set):
+            raise Stopped(f"stopped by {stop.name or 'another process'} before the first step", hint="run the command again to go on")
+        if emulator is None:
+            log.info("%s is complete and has this recipe: nothing to do", plan.path)
+            return {"artefact": plan.path, "unchanged": "the run is complete and has this recipe", "baselines": lines, **plan.days}
+        plan = stack.enter_context(_near(cfg, store, plan, ranks, stop))
         summary = train_network(
-            cfg, store, plan, ground, emulator.to(where), ranks=ranks, progress=progress, save_seconds=SAVE_SECONDS
+            cfg, store, plan, ground, emulator.to(where), stop=stop, ranks=ranks, progress=progress, save_seconds=SAVE_SECONDS
         )  # fmt: skip
     return {"artefact": plan.path, **summary, "baselines": lines, **plan.days}
 
@@ -133,6 +143,22 @@ def _with_feeding(cfg: ExperimentConfig, store: PairStore, plan: Plan, ranks: Ra
     if ranks.any(alone) and not alone:
         return with_feeding(cfg.train.model_copy(update={"stream": "always"}), store, plan)
     return decided
+
+
+@contextmanager
+def _near(cfg: ExperimentConfig, store: PairStore, plan: Plan, ranks: Ranks, stop: StopFlag) -> Iterator[Plan]:
+    """The plan on a copy of the pairs on this node's own disk, where the config wants one and the days are read again and again."""
+    feeding = plan.feeding
+    if cfg.hpc.scratch is None or feeding is None or not feeding.streamed:
+        yield plan
+        return
+    with local_copy(store.path, cfg.hpc.scratch, meet=ranks.wait, stopped=lambda: stop.received is not None) as copy:
+        if copy is None:
+            yield plan
+            return
+        near = PairStore.open(copy, cfg.split)
+        train, validation = ([replace(one, group=near.group(one.group.name)) for one in some] for some in (plan.train, plan.validation))
+        yield replace(plan, train=train, validation=validation, feeding=replace(feeding, copy=copy))
 
 
 def _plan(

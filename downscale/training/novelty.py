@@ -1,7 +1,8 @@
 """What a run folder knows about the days that its run has learned from, so that apply can say how far other days are from them.
 
 ``novelty.safetensors`` holds the distances of training/distance.py, of the predictors and of what the network makes of them where it is
-narrowest, and the range of each predictor cell and number. Its facts stand in model.json under ``novelty``, with its sha256.
+narrowest, the climate of those features (training/moments.py), and the range of each predictor cell and number. Its facts stand in
+model.json under ``novelty``, with its sha256.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from downscale.models.emulator import Emulator
 from downscale.models.inputs import Inputs
 from downscale.training.checkpoint import sha256, write_tensors
 from downscale.training.distance import QUANTILE, Distance, fit_distance
+from downscale.training.moments import FeatureSpace
 from downscale.training.reading import Holes, Portion, read_windows
 from downscale.training.samples import as_inputs, blocks
 
@@ -43,6 +45,7 @@ class NoveltyModel:
         number_low, number_high: (K,) the same of the numbers of the day.
         predictors: distance of the maps (C * H * W) and the numbers.
         features: distance of the network's narrowest features; None for a model without.
+        space: where the climates of those features are compared; None for a model without, or a run of an earlier version.
     """
 
     low: np.ndarray
@@ -51,6 +54,7 @@ class NoveltyModel:
     number_high: np.ndarray
     predictors: Distance
     features: Distance | None
+    space: FeatureSpace | None = None
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write ``novelty.safetensors`` into a run folder; the facts for model.json."""
@@ -58,9 +62,10 @@ class NoveltyModel:
         parts = {"predictors": self.predictors} | ({"features": self.features} if self.features is not None else {})
         for name, part in parts.items():
             arrays |= part.tensors(name)
+        arrays |= self.space.tensors("space") if self.space is not None else {}
         digest = write_tensors(folder / NAME, {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()})
         facts = {name: {"threshold": float(part.threshold[0]), "degrees_of_freedom": part.freedom} for name, part in parts.items()}
-        return {"sha256": digest, "quantile": QUANTILE, **facts}
+        return {"sha256": digest, "quantile": QUANTILE, "feature_space": self.space is not None, **facts}
 
     @classmethod
     def read(cls, folder: Path, facts: Mapping[str, Any]) -> NoveltyModel:
@@ -80,7 +85,8 @@ class NoveltyModel:
             arrays = load_file(path)
             low, high, number_low, number_high = (arrays[name] for name in ("low", "high", "number_low", "number_high"))
             features = Distance.of(arrays, "features") if "features" in facts else None
-            return cls(low, high, number_low, number_high, Distance.of(arrays, "predictors"), features)
+            space = FeatureSpace.from_tensors(arrays, "space") if facts.get("feature_space") else None
+            return cls(low, high, number_low, number_high, Distance.of(arrays, "predictors"), features, space)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise InputDataError(
                 f"what the run knows of its training days cannot be read: {str(error).splitlines()[0]}",
@@ -110,7 +116,7 @@ def fit_novelty(emulator: Emulator, train: Sequence[Portion], validation: Sequen
     features = None
     if days[0][2].size:
         features = fit_distance(*((part, np.zeros((len(part), 0))) for part in (days[0][2], days[1][2])))
-    return NoveltyModel(*_ranges(train), predictors, features)
+    return NoveltyModel(*_ranges(train), predictors, features, FeatureSpace.fit(days[0][2], days[1][2]))
 
 
 def own_maps(maps: np.ndarray, spec: Mapping[str, Any]) -> np.ndarray:

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from downscale.config.schema import ExperimentConfig
 from downscale.hpc.signals import StopFlag
-from downscale.hpc.walltime import job_end
 from downscale.models.emulator import Emulator
 from downscale.models.linear import Ridge
 from downscale.models.registry import build
@@ -49,8 +48,8 @@ _SAVE_SHARE = 0.02
 
 
 def train_network(
-    cfg: ExperimentConfig, store: PairStore, plan: Plan, ground: Ground | None, emulator: Emulator, *, ranks: Ranks = ALONE,
-    progress: ProgressCallback | None = None, save_seconds: float = SAVE_SECONDS,
+    cfg: ExperimentConfig, store: PairStore, plan: Plan, ground: Ground | None, emulator: Emulator, *, stop: StopFlag,
+    ranks: Ranks = ALONE, progress: ProgressCallback | None = None, save_seconds: float = SAVE_SECONDS,
 ) -> dict[str, Any]:  # fmt: skip
     """Train as planned, from the last checkpoint where there is one, and publish the run; a summary.
 
@@ -58,6 +57,7 @@ def train_network(
         cfg, store, plan: what is trained on what.
         ground: what pretraining shares with the baselines; None when a run is adapted.
         emulator: from first_weights, on its device.
+        stop: looked at after every step.
         ranks: the processes that train together; the first one writes.
         progress: called with (epoch, epochs, scores in words).
         save_seconds: shortest time between two checkpoints.
@@ -73,12 +73,11 @@ def train_network(
     work_out_weights(state.loss, *days)
     ranks.seed(plan.settings.seed)
     augment = augmenter(cfg.train.augment, ground.statistics, device) if ground is not None else None
-    stop = StopFlag(end=job_end(), margin=cfg.train.margin_seconds)
-    with stop:
-        run_session(
-            state, (days[0], days[1]), CheckpointFolder(plan.path / "state"), stop=stop, epoch_end=_teller(plan, state, progress),
-            augment=augment, ranks=ranks, save_seconds=save_seconds,
-        )  # fmt: skip
+    stop.begin()
+    run_session(
+        state, (days[0], days[1]), CheckpointFolder(plan.path / "state"), stop=stop, epoch_end=_teller(plan, state, progress),
+        augment=augment, ranks=ranks, save_seconds=save_seconds,
+    )  # fmt: skip
     best = state.history[state.best_epoch]
     scores = ", ".join(f"{key.removeprefix('rmse_')} {value:.4g}" for key, value in best.items() if key.startswith("rmse_"))
     warnings = warnings_of(state, days[1])

@@ -1,0 +1,1 @@
+"""Several members, several emulators: ensembles, paired tests, rare extremes."""

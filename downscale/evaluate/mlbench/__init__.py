@@ -1,0 +1,1 @@
+"""The diagnostics of the CORDEX ML-Bench."""
