@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from inputs_world import FINE, Group, make_context, rows_of, write_prediction, years_of
 
 from downscale.evaluate.weather import ood
-from downscale.evaluate.weather.error_collector import ErrorDays, area_means
 from downscale.evaluate.weather.distances import Distances, read_distances
+from downscale.evaluate.weather.error_collector import ErrorDays, area_means
 from downscale.evaluate.weather.error_days import error_days
 
 

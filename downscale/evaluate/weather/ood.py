@@ -10,8 +10,8 @@ import numpy as np
 from downscale.cf.calendar import years
 from downscale.evaluate.context import Context
 from downscale.evaluate.predictions import Prediction
-from downscale.evaluate.weather.error_collector import ErrorDays
 from downscale.evaluate.weather.distances import Distances, distances_of
+from downscale.evaluate.weather.error_collector import ErrorDays
 from downscale.evaluate.weather.error_days import error_days
 from downscale.variables import lookup
 

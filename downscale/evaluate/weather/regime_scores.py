@@ -10,8 +10,8 @@ import numpy as np
 from downscale.evaluate.context import Context
 from downscale.evaluate.predictions import Prediction
 from downscale.evaluate.selection import TimeTable
-from downscale.evaluate.weather.error_collector import ErrorDays
 from downscale.evaluate.weather.distances import Distances, distances_of
+from downscale.evaluate.weather.error_collector import ErrorDays
 from downscale.evaluate.weather.error_days import error_days
 from downscale.evaluate.weather.regimes import NEW
 from downscale.variables import lookup
