@@ -56,9 +56,14 @@ PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubsc
 """
 
 
+def _program(name: str) -> str | None:
+    """Where a program is; daemons often lie in a folder that no user has in the path."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
 def why_not() -> str:
     """Why SLURM cannot be started here; empty where it can."""
-    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
+    missing = [name for name in _PROGRAMS if _program(name) is None]
     if missing:
         return f"SLURM is not installed: {', '.join(missing)} not found"
     return "" if os.geteuid() == 0 else "only root can start SLURM's daemons"
@@ -117,6 +122,7 @@ def _start(environment: dict[str, str]) -> str:
     files = [f"--{name}={ROOT}/munge.{ending}" for name, ending in (("socket", "sock"), ("pid-file", "pid"), ("log-file", "log"))]
     seed = f"--seed-file={ROOT}/munge.seed"
     for command in (["munged", "--force", f"--key-file={key}", seed, *files], ["slurmctld", "-c"], ["slurmd"]):
+        command[0] = _program(command[0]) or command[0]
         done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             return f"{command[0]}: {done.stderr.strip()[-300:]}"
