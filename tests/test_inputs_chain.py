@@ -13,10 +13,9 @@ torch = pytest.importorskip("torch")
 from downscale.apply.explain import Effort, explain_run  # noqa: E402
 from downscale.apply.stage import apply_run  # noqa: E402
 from downscale.config.load import load_config  # noqa: E402
-from downscale.evaluate import sensitivity  # noqa: E402
 from downscale.evaluate.context import Context, Region, Sources  # noqa: E402
 from downscale.evaluate.predictions import find_predictions  # noqa: E402
-from downscale.evaluate.weather import features, ood, regime_tables  # noqa: E402
+from downscale.evaluate.weather import features, ood, regime_tables, sensitivity  # noqa: E402
 from downscale.pairs.build import build_pairs  # noqa: E402
 from downscale.pairs.store import PairStore  # noqa: E402
 from downscale.training.modes import train_run  # noqa: E402
