@@ -102,23 +102,29 @@ def until(config: Path, what, seconds: float = 240.0) -> None:
 
 
 def ended(config: Path) -> dict[str, str]:
-    """Wait until SLURM has no job of the workspace; jobs that went back to the queue do not wait."""
+    """Wait until SLURM has no job of the workspace; jobs that went back to the queue wait three seconds only.
+
+    Not less: SLURM revokes the credential of a job that it sends back to the second, and a new start in that second fails.
+    """
+    seen: dict[str, float] = {}
 
     def idle() -> bool:
         left = jobs.unfinished((config.parent / "results").absolute())
         for job in left:
-            now(job)
+            if not sent_back(job):
+                seen.pop(job, None)
+            elif time.monotonic() - seen.setdefault(job, time.monotonic()) > 3.0:
+                subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
         return not left
 
     until(config, idle)
     return status(config)
 
 
-def now(job: str) -> None:
-    """A job that was sent back waits two minutes otherwise."""
+def sent_back(job: str) -> bool:
+    """Whether a job is back in the queue, where it waits two minutes if nobody says otherwise."""
     said = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True, check=False).stdout
-    if "Reason=BeginTime" in said:
-        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
+    return "Reason=BeginTime" in said
 
 
 def log_of(config: Path, key: str) -> str:
