@@ -26,7 +26,7 @@ def gencon(source, target, folder, took=None) -> csr_array:
         paths.append(folder / f"{name}.nc")
         dataset.to_netcdf(paths[-1])
     out = folder / "weights.nc"
-    command = [CDO, "-s", "-O", "-P", "1", f"gencon,{paths[1]}", "-selname,field", str(paths[0]), str(out)]
+    command = [CDO, "-s", "-O", "-L", "-P", "1", f"gencon,{paths[1]}", str(paths[0]), str(out)]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if took is not None:

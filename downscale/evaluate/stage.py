@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,38 +67,13 @@ def evaluate_store(
     """As evaluate_run, on an open pair store."""
     predictions = _predictions(cfg, store)
     folder = cfg.workspace_path() / FOLDER
-    inputs = {
-        "schema_version": SCHEMA_VERSION,
-        "evaluate": cfg.evaluate.model_dump(mode="json"),
-        "split": cfg.split.model_dump(mode="json"),
-        "masks": masks_digest(cfg.evaluate.model_dump()["regions"]),
-        "pairs": store.digest,
-        "train_on": list(cfg.train.on),
-        "facets": {name: dict(source.facets) for name, source in cfg.sources.items()},
-        "predictions": {f"{one.run}/{one.group}_{one.kind}": one.digest for one in predictions},
-        **explained_inputs(cfg.workspace_path(), predictions),
-    }
+    inputs = _inputs(cfg, store, predictions)
     stored = published(folder, inputs, overwrite=overwrite)
     if stored is not None:
         log.info("these scores are complete already: %s", folder)
         return {**stored["summary"], "artefact": folder, "note": "complete already"}
-    region = Region.of(store, cfg.evaluate.region, land_percent=LAND_PERCENT)
     with keeping(spread, folder.with_name(BLOCKS), digest({**inputs, "version": __version__})) as kept, publishing(folder) as partial:
-        experiment = Experiment(
-            Context(
-                store,
-                predictions,
-                region,
-                cfg.evaluate.model_dump(),
-                cfg.split.year_starts,
-                tuple(cfg.train.on),
-                _sources(cfg),
-                cfg.workspace_path(),
-                partial,
-                regions=region_areas(cfg.evaluate.model_dump()["regions"], store.fine, cell_areas(store.fine)),
-            ),
-            spread=kept,
-        )
+        experiment = Experiment(_context(cfg, store, predictions, partial), spread=kept)
         card = experiment.score(progress or _silent)
         summary = {
             "predictions": len(predictions),
@@ -114,6 +90,38 @@ def evaluate_store(
         }
         experiment.write(Scorecard(card.scores, recipe, card.regional))
     return {**summary, "artefact": folder}
+
+
+def _inputs(cfg: ExperimentConfig, store: PairStore, predictions: list[Prediction]) -> dict[str, Any]:
+    """All that decides the scores; a second evaluation compares it."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "evaluate": cfg.evaluate.model_dump(mode="json"),
+        "split": cfg.split.model_dump(mode="json"),
+        "masks": masks_digest(cfg.evaluate.model_dump()["regions"]),
+        "pairs": store.digest,
+        "train_on": list(cfg.train.on),
+        "facets": {name: dict(source.facets) for name, source in cfg.sources.items()},
+        "predictions": {f"{one.run}/{one.group}_{one.kind}": one.digest for one in predictions},
+        **explained_inputs(cfg.workspace_path(), predictions),
+    }
+
+
+def _context(cfg: ExperimentConfig, store: PairStore, predictions: list[Prediction], folder: Path) -> Context:
+    """What scores and diagnostics share; InputDataError for a region without a cell."""
+    options = cfg.evaluate.model_dump()
+    return Context(
+        store,
+        predictions,
+        Region.of(store, cfg.evaluate.region, land_percent=LAND_PERCENT),
+        options,
+        cfg.split.year_starts,
+        tuple(cfg.train.on),
+        _sources(cfg),
+        cfg.workspace_path(),
+        folder,
+        regions=region_areas(options["regions"], store.fine, cell_areas(store.fine)),
+    )
 
 
 def _sources(cfg: ExperimentConfig) -> Sources:
