@@ -55,14 +55,13 @@ if stage == "prepare":
     downscale.pairs.store.shard_days = lambda cell_bytes: (32, 96)
     telling(downscale.pairs.tasks, "_record")
 elif stage in ("train", "few-shot"):
-    import torch, downscale.training.loop, downscale.training.modes
+    import torch, downscale.training.loop
     torch.set_num_threads(1)
-    downscale.training.modes.SAVE_SECONDS = float(os.environ["SAVE"])
     telling(downscale.training.loop, "_step")
 elif stage == "apply":
-    import torch, downscale.apply.share
+    import torch, downscale.apply.kept
     torch.set_num_threads(1)
-    telling(downscale.apply.share._Work, "_tell", lambda self, days, part: days)
+    telling(downscale.apply.kept.KeptBlocks, "add", lambda self, block: len(block.days))
 else:
     import downscale.evaluate.blocks, downscale.evaluate.kept
     downscale.evaluate.blocks.BLOCK_BYTES = 4 * 365 * 12 * 3
@@ -117,7 +116,6 @@ class Chain:
 
     config: Path
     slow: float = 0.0
-    save: float = 20.0
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
 
     @property
@@ -132,7 +130,6 @@ class Chain:
             **os.environ,
             "TOLD": str(told),
             "SLOW": str(self.slow * _SLOWER.get(stage, 1)),
-            "SAVE": str(self.save),
             "OMP_NUM_THREADS": "1",
         }
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}

@@ -8,6 +8,8 @@ from typing import Any
 
 MANIFEST = "prediction.json"
 PARTS = "parts"
+BLOCKS = ".blocks"
+"""The computed blocks of an unfinished period, hidden: ``.blocks``, or ``.PERIOD.blocks``."""
 FILES = ("files", "spread_files")
 """Keys of a record: the files of the fields, and of the spread of members, by variable and relative to the prediction's folder."""
 

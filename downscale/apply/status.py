@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from downscale.apply.marks import MANIFEST, PARTS, read_json
+from downscale.apply.marks import BLOCKS, MANIFEST, PARTS, read_json
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import InputDataError
 from downscale.hpc.locks import holder
@@ -83,7 +83,9 @@ def _prediction(folder: Path) -> str:
         return "done" + (f": {far:.1%} of the days far from training" if far else "")
     parts = len(list((folder / PARTS).glob("*.json")))
     busy = sorted({who for lock in folder.glob(".*lock") if (who := holder(lock))})
-    done = f"{parts} period{'s' * (parts != 1)} done" if parts else ""
+    told = [f"{parts} period{'s' * (parts != 1)} done"] if parts else []
+    told += ["finished blocks of another are kept" if parts else "finished blocks are kept"] if any(folder.glob(f".*{BLOCKS[1:]}")) else []
+    done = ", ".join(told)
     if busy:
         return f"in work: {'; '.join(part for part in (', '.join(busy), done) if part)}"
     return f"begun: {done}" if done else "not begun"

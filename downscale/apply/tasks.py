@@ -20,7 +20,7 @@ from downscale import __version__
 from downscale.apply.align_runs import Aligned
 from downscale.apply.feed import Feed
 from downscale.apply.lead import DayNumbers
-from downscale.apply.marks import CLIMATE, FILES, MANIFEST, PARTS, read_json
+from downscale.apply.marks import BLOCKS, CLIMATE, FILES, MANIFEST, PARTS, read_json
 from downscale.apply.members import Members
 from downscale.apply.records import Layout, all_there, paths_of, remove, write_json
 from downscale.apply.trust import summary, total
@@ -140,9 +140,12 @@ class Job:
             (self.folder / MANIFEST).replace(self.folder / _REPLACED)
 
     def tidy(self) -> None:
-        """Remove the locks of processes that were killed when a period was done and not yet let go."""
+        """Remove what killed processes left: locks of finished periods, and blocks of those, or of periods that are none any more."""
         for part in self.parts:
             clear_dead(self.folder / part.lock)
+        if self.complete():
+            for left in self.folder.glob(f".*{BLOCKS[1:]}"):
+                left.unlink(missing_ok=True)
 
     def finish(self) -> bool:
         """Write prediction.json where all periods are recorded; whether they are. Several processes may do so: they write the same."""
@@ -200,6 +203,11 @@ class Part:
     def lock(self) -> str:
         """Name of its lock file in the folder of the prediction."""
         return f".{self.period}.lock" if self.period else ".lock"
+
+    @property
+    def blocks(self) -> Path:
+        """Where its computed blocks are kept until it is done."""
+        return self.job.folder / f".{self.period}{BLOCKS}" if self.period else self.job.folder / BLOCKS
 
     @property
     def days(self) -> np.ndarray:

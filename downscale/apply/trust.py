@@ -106,6 +106,15 @@ class Novelty:
         """What was counted so far: numbers that can be added up over the periods of a prediction. ``summary`` and ``line`` read them."""
         return dict(self._counts)
 
+    @property
+    def sums(self) -> Sums | None:
+        """Over the network features of the days so far; None before the first one, and for a run that compares no features."""
+        return self._sums
+
+    def go_on(self, counts: Counts, sums: Sums | None) -> None:
+        """Count on from where ``counts`` and ``sums`` stood."""
+        self._counts, self._sums = dict(counts), sums
+
     def features(self) -> tuple[FeatureSpace, Sums] | None:
         """Where the run compares climates of network features, and the sums over the days so far; None for a run that does not."""
         return (self._model.space, self._sums) if self._model.space is not None and self._sums is not None else None

@@ -10,21 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from downscale import __version__
 from downscale.apply.align_runs import write_fitted
 from downscale.apply.features import write_features
 from downscale.apply.flow import HDF5, Behind
+from downscale.apply.kept import Block, KeptBlocks
 from downscale.apply.marks import FILES
 from downscale.apply.members import Members, mean_and_spread
 from downscale.apply.predict import emulate_blocks
 from downscale.apply.tasks import Job, Part
 from downscale.apply.trust import Novelty
+from downscale.config.load import digest
 from downscale.profiles.output import Output, open_output
 from downscale.profiles.spec import OutputSpec
 from downscale.training.run import Run
 
 
 def write_part(part: Part, block_days: int) -> Generator[int]:
-    """Emulate and write one period, and record it.
+    """Emulate and write one period, and record it; blocks that an unfinished process has computed are only written.
 
     Yields:
         days done, block by block.
@@ -38,24 +41,43 @@ def write_part(part: Part, block_days: int) -> Generator[int]:
     novelty = Novelty.of(run)
     attributes = {**(novelty.attributes if novelty else {}), **{name: one.attributes for name, one in job.series.items()}}
     missing: list[int] = []
-    with ExitStack() as stack:
-        outputs = [stack.enter_context(open_output(job.layout.profile, spec)) for spec in _specs(part, attributes)]
-        blocks = emulate_blocks(run, job.feed, block_days, part.start, part.stop, draws)
-        at = part.start
-        with closing(blocks), Behind(_one_at_a_time(outputs)) as write:
-            for block in blocks:
-                missing += block.days[~block.whole].tolist()
-                series = novelty.score(block.maps, block.scalars, block.days) if novelty else {}
-                window = slice(at, at + len(block.days))
-                series |= {name: one.values[window] for name, one in job.series.items()}
-                write(block.days, mean_and_spread(block.fields) if len(outputs) > 1 else (block.fields,), series)
-                at = window.stop
-                yield len(block.days)
-    write_fitted(job.aligned, job.folder)
-    job.feed.close()
-    files = {key: files_of(output, job.run.targets, job.folder) for key, output in zip(FILES, outputs, strict=False)}
-    climate = write_features(novelty, job.folder, part.period)
-    part.done(files, missing, novelty.counts() if novelty else {}, climate)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with KeptBlocks(part.blocks, digest({**part.recipe, "version": __version__})) as kept:
+        with ExitStack() as stack:
+            outputs = [stack.enter_context(open_output(job.layout.profile, spec)) for spec in _specs(part, attributes)]
+            with closing(_blocks(part, run, draws, novelty, block_days, kept)) as blocks, Behind(_one_at_a_time(outputs)) as write:
+                for block in blocks:
+                    missing += block.missing
+                    write(block.days, block.fields, block.series)
+                    yield len(block.days)
+        write_fitted(job.aligned, job.folder)
+        job.feed.close()
+        files = {key: files_of(output, job.run.targets, job.folder) for key, output in zip(FILES, outputs, strict=False)}
+        climate = write_features(novelty, job.folder, part.period)
+        part.done(files, missing, novelty.counts() if novelty else {}, climate)
+
+
+def _blocks(
+    part: Part, run: Run, draws: _Draws | None, novelty: Novelty | None, block_days: int, kept: KeptBlocks
+) -> Generator[Block]:  # fmt: skip
+    """The blocks of a period: those that are kept, then those that are computed and kept now."""
+    job, at, last = part.job, part.start, None
+    for last in kept.read(part.days):
+        at += len(last.days)
+        yield last
+    if last is not None and novelty:
+        novelty.go_on(last.counts, last.sums)
+    with closing(emulate_blocks(run, job.feed, block_days, at, part.stop, draws)) as computed:
+        for one in computed:
+            series = novelty.score(one.maps, one.scalars, one.days) if novelty else {}
+            window = slice(at, at + len(one.days))
+            series |= {name: numbers.values[window] for name, numbers in job.series.items()}
+            at = window.stop
+            fields = mean_and_spread(one.fields) if _gives_spread(job) else (one.fields,)
+            counted = (novelty.counts(), novelty.sums) if novelty else ({}, None)
+            block = Block(one.days, tuple(fields), series, one.days[~one.whole].tolist(), *counted)
+            kept.add(block)
+            yield block
 
 
 SPREAD = "spread"
@@ -86,10 +108,14 @@ def _who(job: Job) -> tuple[Run, _Draws | None]:
     return runs[0], _Draws(members, str(job.facts["input_digest"]))
 
 
+def _gives_spread(job: Job) -> bool:
+    return job.members is not None and job.members.config.write != "members"
+
+
 def _specs(part: Part, series: Mapping[str, Mapping[str, Any]]) -> list[OutputSpec]:
     """The output, or two: the mean of the members and their spread."""
     members = part.job.members
-    if members is None or members.config.write == "members":
+    if not _gives_spread(part.job):
         return [part.spec(members=members.labels if members else (), series=series)]
     mean = part.spec(series=series, statistic="mean")
     return [mean, replace(mean, folder=part.job.folder / SPREAD, series={}, statistic="standard_deviation")]

@@ -41,7 +41,7 @@ from downscale.training.watch import constant_targets, verdict
 log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
 START = "start.safetensors"
-SAVE_SECONDS = 20.0
+SAVE_SECONDS = 2.0
 """Shortest time between two checkpoints that nobody asked for."""
 _SAVE_SHARE = 0.02
 """Share of the time that they may take."""
