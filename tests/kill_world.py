@@ -72,9 +72,9 @@ plainly = signals.interruptible
 
 @contextmanager
 def interruptible():
-    with plainly():
+    with plainly() as heard:
         told.write("0 ready\\n")
-        yield
+        yield heard
 
 signals.interruptible = interruptible
 from downscale.cli.app import main

@@ -6,6 +6,7 @@ import errno
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -73,8 +74,30 @@ def test_a_file_system_without_locks_says_what_to_set(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    found = by_name(doctor.locking(tmp_path))["flock (what HDF5 uses)"]
-    assert found.state == "note" and "HDF5_USE_FILE_LOCKING=FALSE" in found.value
+    for setting, state in (("TRUE", "note"), ("FALSE", "ok")):
+        monkeypatch.setenv("HDF5_USE_FILE_LOCKING", setting)
+        found = by_name(doctor.locking(tmp_path))["flock (what HDF5 uses)"]
+        assert found.state == state and "HDF5_USE_FILE_LOCKING=FALSE" in found.value
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to refuse file locks with")
+@pytest.mark.parametrize("number", [37, 524])
+def test_files_are_read_and_written_where_the_file_system_refuses_locks(tmp_path, number):
+    """Lustre without flock, and some NFS servers; the user's own setting is obeyed."""
+    (tmp_path / "flock.c").write_text(f"#include <errno.h>\nint flock(int file, int how) {{ errno = {number}; return -1; }}\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "flock.so", "flock.c"], cwd=tmp_path, check=True)
+    code = (
+        "from downscale.hpc.startup import begin; begin()\n"
+        "import netCDF4\n"
+        "netCDF4.Dataset('a.nc', 'w').close(); netCDF4.Dataset('a.nc').close()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HDF5_USE_FILE_LOCKING"}
+    environment["LD_PRELOAD"] = str(tmp_path / "flock.so")
+    for setting, fails in (({}, False), ({"HDF5_USE_FILE_LOCKING": "TRUE"}, True)):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env={**environment, **setting}, capture_output=True, text=True, check=False
+        )
+        assert bool(done.returncode) == fails, done.stderr
 
 
 def test_a_file_system_that_cannot_sync_or_rename_is_a_warning(tmp_path, monkeypatch):

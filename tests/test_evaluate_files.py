@@ -14,10 +14,10 @@ from plain_mlbench import plain_scores
 
 from downscale.cf.calendar import expected_days
 from downscale.cli.judging import spell_out
-from downscale.errors import ConfigError, InputDataError, OutputExistsError
+from downscale.errors import EnvironmentMissingError, InputDataError, OutputExistsError
 from downscale.evaluate.files.judge import Where, Work, evaluate_files
 from downscale.evaluate.files.opened import FileOptions
-from downscale.evaluate.scorecard import read_scores
+from downscale.evaluate.scorecard import MapsFile, read_scores
 
 THREADS = Work(workers=2)
 
@@ -88,7 +88,7 @@ def test_the_default_profile_gives_the_scores_of_a_workspace(pair, tmp_path):
     assert card.value("prediction", "files/prediction", "tasmax", "rmse") == pytest.approx(rmse, rel=1e-5)
     assert {"w1", "std_ratio", "txx"} <= {row.metric for row in card.scores if row.variable == "tasmax"}
     assert {"DJF", "JJA"} <= {row.season for row in card.scores}
-    assert (tmp_path / "out" / "maps" / "prediction__files_prediction.nc").exists()
+    assert "tasmax__bias__ANN__all" in MapsFile(tmp_path / "out").read("prediction", "files/prediction")
 
 
 def test_regions_are_a_box_a_mask_and_land(pair, tmp_path):
@@ -243,7 +243,7 @@ def test_a_running_dask_gives_the_same(pair, tmp_path):
         work = Work(scheduler=cluster.scheduler_address)
         evaluate_files([pred], [truth], tmp_path / "there", profile="mlbench", work=work)
     assert (tmp_path / "there" / "scores.csv").read_text() == (tmp_path / "here" / "scores.csv").read_text()
-    with pytest.raises(ConfigError, match="neither an address"):
+    with pytest.raises(EnvironmentMissingError, match="neither an address"):
         evaluate_files([pred], [truth], tmp_path / "none", work=Work(scheduler=str(tmp_path / "none.json")))
 
 

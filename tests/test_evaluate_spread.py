@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import run_cli
 from fake_workspace import make_workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from downscale.errors import InputDataError
+from downscale.errors import EnvironmentMissingError, InputDataError
 from downscale.evaluate.blocks import in_order
 from downscale.evaluate.blocks_spread import spreading
 from downscale.evaluate.files.shelf import RowStore
@@ -68,10 +67,10 @@ def test_blocks_are_put_in_order():
     assert list(in_order([(4, "c"), (0, "a"), (2, "b")], [0, 2, 4])) == [(0, "a"), (2, "b"), (4, "c")]
 
 
-def test_the_command_says_when_no_scheduler_answers(tmp_path):
-    (tmp_path / "config.yaml").write_text("workspace: results\n")
-    result = run_cli("evaluate", tmp_path / "config.yaml", "--scheduler", tmp_path / "none.json")
-    assert result.exit_code == 2
+def test_a_scheduler_file_that_is_not_there(tmp_path):
+    with pytest.raises(EnvironmentMissingError, match="neither an address") as caught, spreading(str(tmp_path / "none.json")):
+        pass
+    assert caught.value.code == 5 and len(caught.value.lines()) <= 3
 
 
 @settings(max_examples=20, deadline=None)

@@ -11,9 +11,11 @@ import sys
 import time
 
 import pytest
+from faults import fault
 
 from downscale.errors import OutputExistsError
-from downscale.hpc.locks import STALE_SECONDS, folder_lock
+from downscale.hpc import locks, signals
+from downscale.hpc.locks import STALE_SECONDS, folder_lock, holder
 from downscale.hpc.signals import Interrupted, StopFlag, interruptible
 
 
@@ -32,14 +34,14 @@ def test_two_processes_at_once(tmp_path):
         "import time; from pathlib import Path; from downscale.hpc.locks import folder_lock\n"
         f"with folder_lock(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(30)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
-        assert holder.stdout.readline().strip() == "held"
+        assert other.stdout.readline().strip() == "held"
         with pytest.raises(OutputExistsError), folder_lock(tmp_path):
             pass
     finally:
-        holder.kill()
-        holder.wait()
+        other.kill()
+        other.wait()
     with folder_lock(tmp_path):  # the holder was killed: its lock is recognised as dead
         pass
 
@@ -54,6 +56,49 @@ def test_stale_lock_of_another_host(tmp_path):
     os.utime(path, (old, old))
     with folder_lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(("said", "held"), [("SUSPENDED", True), ("RUNNING", False), ("", False)])
+def test_a_silent_lock_of_a_job_that_stands_still(tmp_path, monkeypatch, said, held):
+    """Silent for more than ten minutes, on another node."""
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f"#!/bin/sh\necho {said}\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": "77_2", "restart": ""}))
+    old = time.time() - 700
+    os.utime(path, (old, old))
+    assert bool(holder(path)) == held
+
+
+def test_the_same_number_in_another_container_is_another_process(tmp_path):
+    path = tmp_path / ".lock"
+    for namespace, held in (("pid:[1]", False), (locks._namespace(), True)):
+        path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "namespace": namespace}))
+        old = time.time() - 700
+        os.utime(path, (old, old))
+        assert bool(holder(path)) == held
+
+
+def test_the_heart_beats_on_when_the_file_server_was_away(tmp_path, monkeypatch):
+    path, failures = tmp_path / ".lock", iter([OSError(116, "Stale file handle")])
+    real = os.utime
+
+    def utime(*arguments, **options):
+        for error in failures:
+            raise error
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.02)
+    with folder_lock(tmp_path):
+        real(path, (1.0, 1.0))
+        monkeypatch.setattr(os, "utime", utime)
+        until = time.monotonic() + 20
+        while path.stat().st_mtime == 1.0 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert path.stat().st_mtime > 1.0
 
 
 def test_force_unlock(tmp_path):
@@ -85,6 +130,31 @@ def test_second_signal_ends_the_process():
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+@fault("S01", "SLURM's second SIGTERM, milliseconds after the first, does not end what the first has told to save")
+@pytest.mark.parametrize("flag", [True, False])
+def test_slurm_says_it_twice(monkeypatch, flag):
+    """Within milliseconds, also where the first was heard within a step and the second comes after it."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(signals, "_heard", (0, 0.0))
+    with interruptible():
+        if flag:
+            with StopFlag() as stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.set
+        else:
+            with pytest.raises(Interrupted):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        monkeypatch.setattr(signals, "_ECHO_SECONDS", 0.0)
+        monkeypatch.setattr(os, "_exit", lambda code: (_ for _ in ()).throw(SystemExit(code)))
+        with pytest.raises(Interrupted if flag else SystemExit):  # much later
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
 
 
 SLOW = """
@@ -140,6 +210,59 @@ def test_within_a_step_the_flag_is_stronger():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+SWALLOWED = """
+import ctypes, os, signal, sys
+import typer
+from downscale.cli.console import Options, run_stage
+from downscale.errors import InputDataError
+from downscale.hpc.signals import StopFlag
+
+def told():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    for _ in range(1000):
+        pass
+
+def work(progress):
+    ctypes.CFUNCTYPE(None)(told)()  # as PROJ calls back: the exception ends here
+    print("went on", flush=True)
+    if sys.argv[1] == "library":
+        raise RuntimeError("NetCDF: Not a valid ID")
+    if sys.argv[1] == "refused":
+        raise InputDataError("the file cannot be opened")
+    if sys.argv[1] == "step":
+        with StopFlag() as stop:
+            print("set" if stop.set else "lost", flush=True)
+    return {"artefact": None}
+try:
+    run_stage("test", Options(), work)
+except typer.Exit as error:
+    sys.exit(error.exit_code)
+"""
+
+
+@fault("S01", "a signal that a library swallows, or makes an error of, is not lost: exit 75 all the same")
+@pytest.mark.parametrize("what", ["library", "refused", "step", "done"])
+def test_a_signal_whose_exception_a_library_swallows(what):
+    done = subprocess.run([sys.executable, "-c", SWALLOWED, what], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("went on") and "Interrupted" in done.stderr
+    if what == "step":
+        assert "set" in done.stdout
+    assert done.returncode == (75 if what in ("library", "refused") else 0), done.stderr
+    assert ("error: stopped by SIGUSR1" in done.stderr) == (what in ("library", "refused"))
+
+
+def test_what_one_flag_was_told_after_its_last_step_the_next_one_knows():
+    with interruptible():
+        with StopFlag() as first:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.01)
+            assert first.set
+        with StopFlag() as second:
+            assert second.set and second.name == "SIGUSR1"
+    with interruptible(), StopFlag() as third:
+        assert not third.set
 
 
 def test_a_step_elsewhere_counts_as_one_here(monkeypatch):

@@ -259,7 +259,7 @@ def test_several_seeds_are_several_runs(tmp_path, monkeypatch):
 
 @fault("S07", "the end of the job is read from SLURM")
 def test_the_end_of_a_job_is_known_from_slurm(tmp_path, monkeypatch):
-    for name in ("SLURM_JOB_END_TIME", "SLURM_JOB_ID"):
+    for name in ("SLURM_JOB_END_TIME", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
         monkeypatch.delenv(name, raising=False)
     assert job_end() is None
     monkeypatch.setenv("SLURM_JOB_ID", "12")
@@ -268,6 +268,11 @@ def test_the_end_of_a_job_is_known_from_slurm(tmp_path, monkeypatch):
     squeue = tmp_path / "squeue"
     squeue.write_text('#!/bin/sh\n[ "$3" = 12 ] && echo 2030-01-01T00:00:00\n')
     squeue.chmod(squeue.stat().st_mode | stat.S_IXUSR)
+    assert job_end() == time.mktime((2030, 1, 1, 0, 0, 0, 0, 0, 0))
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert job_end() is None  # 12 is the whole array
+    squeue.write_text('#!/bin/sh\n[ "$3" = 12_3 ] && echo 2030-01-01T00:00:00\n')
     assert job_end() == time.mktime((2030, 1, 1, 0, 0, 0, 0, 0, 0))
     squeue.write_text("#!/bin/sh\necho N/A\n")
     assert job_end() is None

@@ -8,7 +8,7 @@ import typer
 
 from downscale import __version__
 from downscale.cli import explain, few_shot, judging, looking, mlbench, remapping, stages, starting, status, submit
-from downscale.hpc.startup import quicken, settle
+from downscale.hpc.startup import begin, settle
 
 app = typer.Typer(
     name="downscale",
@@ -61,7 +61,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
 
 def main() -> None:
     """Entry point of the ``downscale`` command."""
-    quicken()
+    begin()
     try:
         app()
     finally:

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from downscale.cli.tables import print_facts, printable
-from downscale.errors import DownscaleError
+from downscale.errors import DownscaleError, Stopped
 
 MAX_FINDINGS = 20
 BATCH_SECONDS = 60.0
@@ -113,12 +113,13 @@ def guarded(options: Options) -> Iterator[None]:
 
     set_up_logging(options)
     try:
-        with interruptible():
+        with interruptible() as heard:
             yield
     except Interrupted as signal:
         show_error(signal.told(), options)
         raise typer.Exit(signal.told().code) from None
-    except DownscaleError as error:
+    except DownscaleError as failed:
+        error = failed if heard.number is None or isinstance(failed, Stopped) else Interrupted(heard.number).told()
         show_error(error, options)
         raise typer.Exit(error.code) from None
     except (typer.Exit, typer.Abort):
@@ -129,6 +130,9 @@ def guarded(options: Options) -> Iterator[None]:
     except Exception as error:
         if options.verbose:
             traceback.print_exc()
+        if heard.number is not None:  # what a library made of the signal
+            show_error(Interrupted(heard.number).told(), options)
+            raise typer.Exit(Stopped.code) from None
         text = str(error).splitlines()[0] if str(error) else ""
         show_error(
             DownscaleError(f"internal error: {type(error).__name__}: {text}", hint="run again with -v for the traceback, and report it"),

@@ -32,7 +32,7 @@ def spreading(scheduler: str | None = None, workers: int | None = None, *, threa
         threads: without a scheduler, several workers are threads, not processes.
 
     Raises:
-        ConfigError: no scheduler answers.
+        EnvironmentMissingError: no scheduler answers.
     """
     if scheduler is None and (threads or (workers or 1) == 1):
         count = workers or (usable_cores() if threads else 1)

@@ -17,6 +17,7 @@ import numpy as np
 
 from downscale.errors import DownscaleError, Stopped
 from downscale.evaluate.blocks import AreaMean, FieldScores, GroupScores, Spread
+from downscale.hpc.dask_pool import WorkersGoneError
 from downscale.hpc.signals import StopFlag
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def keeping(spread: Spread, folder: Path, recipe: str) -> Iterator[Spread]:
 
     Raises:
         Stopped: from the Spread, after a block: a signal came, or the job is about to end.
+        WorkersGoneError: from the Spread; finished blocks are kept then, too.
     """
 
     def kept(work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
@@ -50,20 +52,29 @@ def keeping(spread: Spread, folder: Path, recipe: str) -> Iterator[Spread]:
         if len(missing) < len(tasks):
             log.info("%d of %d blocks were done before", len(tasks) - len(missing), len(tasks))
         with StopFlag.in_job() as stop:
-            for start, block in spread(work, missing):
-                write_block(files[start], recipe, block)
-                yield start, block
-                if stop.set:
-                    raise Stopped(f"stopped by {stop.name}; finished blocks are kept", hint="run the same command again to go on")
+            try:
+                for start, block in spread(work, missing):
+                    write_block(files[start], recipe, block)
+                    yield start, block
+                    if stop.set:
+                        raise _stopped(stop)
+            except WorkersGoneError:
+                if stop.set:  # a batch system tells all processes of a job to end, the scheduler too
+                    raise _stopped(stop) from None
+                raise
 
     try:
         yield kept
-    except Stopped:
+    except (Stopped, WorkersGoneError):
         raise
     except DownscaleError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stopped(stop: StopFlag) -> Stopped:
+    return Stopped(f"stopped by {stop.name}; finished blocks are kept", hint="run the same command again to go on")
 
 
 def write_block(file: Path, recipe: str, block: GroupScores) -> None:

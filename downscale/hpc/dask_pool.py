@@ -8,6 +8,7 @@ one that asks works, too: it has everything open already and begins while the ot
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from downscale.errors import ConfigError, DownscaleError, EnvironmentMissingError
+from downscale.errors import DownscaleError, EnvironmentMissingError
 from downscale.hpc.dask_worker import Hands
 
 Task = tuple[Any, ...]
@@ -25,6 +26,12 @@ _LOOK_SECONDS = 5.0
 _OWN = "own"
 """The share of this process, beside the addresses of the workers."""
 _WAIT_SECONDS = 600.0
+_TOLD_SECONDS = 3.0
+"""A batch system that ends a job tells its processes one after the other."""
+
+
+class WorkersGoneError(DownscaleError):
+    """Whoever did the work has ended; what was done is not lost."""
 
 
 class Shares:
@@ -67,7 +74,7 @@ class Pool:
         workers: how many of a scheduler's; None: all that it has.
 
     Raises:
-        ConfigError, EnvironmentMissingError: the scheduler's file is not there, or no scheduler answers.
+        EnvironmentMissingError: the scheduler's file is not there, or no scheduler answers.
     """
 
     def __init__(self, *, local: Hands | None = None, scheduler: str = "", workers: int | None = None) -> None:
@@ -110,8 +117,22 @@ class Pool:
             own: the same for tasks that this process does itself; None: it does none.
 
         Raises:
-            DownscaleError: a local worker process ended, or no worker came.
+            WorkersGoneError: a local worker process or the scheduler ended, but for one that ended because all were told to: there ``stop``
+                is true soon, and what is not done is left.
+            DownscaleError: no worker came.
         """
+        try:
+            yield from self._run(work, tasks, stop, own)
+        except _lost_connections() as error:
+            until = time.monotonic() + _TOLD_SECONDS
+            while not stop() and time.monotonic() < until:
+                time.sleep(0.05)
+            if not stop():
+                raise self._scheduler_gone() from error
+
+    def _run(
+        self, work: Callable[..., Any], tasks: Sequence[Task], stop: Callable[[], bool], own: Callable[..., Any] | None
+    ) -> Iterator[Any]:  # fmt: skip
         shares, done = Shares(tasks), SimpleQueue[Any]()
         held: dict[str, str] = {}
         workers: list[str] = []
@@ -171,6 +192,14 @@ class Pool:
             time.sleep(0.05)
         return found[: self._wanted]
 
+    def _scheduler_gone(self) -> WorkersGoneError:
+        self._require_alive()
+        return WorkersGoneError(
+            "the Dask scheduler has ended, or cannot be reached any more",
+            where=str(self._client.scheduler.address) if self._client.scheduler else "",
+            hint="look at its log, start one again, then run the same command: it goes on from what is done",
+        )
+
     def _require_alive(self) -> None:
         for process in self._local:
             if process.poll() is not None:
@@ -185,12 +214,21 @@ def _finished(done: SimpleQueue[Any], *, wait: bool) -> Iterator[Any]:
             yield done.get_nowait()
 
 
-def _killed(how: str) -> DownscaleError:
-    return DownscaleError(
+def _killed(how: str) -> WorkersGoneError:
+    return WorkersGoneError(
         f"a worker process ended {how}: out of memory, or killed from outside",
         where="local workers",
         hint="run the same command again, it goes on from what is done; with fewer --workers or a lower --max-memory if memory was short",
     )
+
+
+def _lost_connections() -> tuple[type[Exception], ...]:
+    """What calls on a client raise whose scheduler is gone."""
+    from concurrent.futures import CancelledError
+
+    from distributed.comm import CommClosedError
+
+    return CancelledError, CommClosedError
 
 
 def _connect(scheduler: str) -> Any:
@@ -198,9 +236,11 @@ def _connect(scheduler: str) -> Any:
 
     is_file = "://" not in scheduler
     if is_file and not Path(scheduler).is_file():
-        raise ConfigError(
-            f"--scheduler: '{scheduler}' is neither an address nor an existing file", hint="give tcp://HOST:PORT or the scheduler file"
+        raise EnvironmentMissingError(
+            "--scheduler: neither an address nor an existing file", where=scheduler, hint="give tcp://HOST:PORT or the scheduler file"
         )
+    for name in ("distributed.client", "distributed.core", "distributed.utils", "distributed.comm", "distributed.batched"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would tell of a lost scheduler is told in words
     try:
         return Client(scheduler_file=scheduler, timeout=30) if is_file else Client(scheduler, timeout=30)
     except (OSError, ValueError, TimeoutError, KeyError) as error:

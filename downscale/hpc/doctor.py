@@ -24,6 +24,7 @@ SLURM_COMMANDS = ("sbatch", "srun", "squeue", "scancel")
 OAR_COMMANDS = ("oarsub", "oarstat")
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60
+_LOCKING = "HDF5_USE_FILE_LOCKING"
 _LOCK_ERRORS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, 524}
 """524 (ENOTSUPP) is what Lustre and some NFS servers answer."""
 
@@ -150,8 +151,7 @@ def locking(folder: Path) -> list[Finding]:
             found = [Finding("locking", what, *_tried(work, Path(name))) for what, work in _TRIALS.items()]
     except OSError as error:
         found = [Finding("locking", "trial", f"not possible: {error.strerror}", "warning")]
-    setting = os.environ.get("HDF5_USE_FILE_LOCKING")
-    return [*found, Finding("locking", "HDF5_USE_FILE_LOCKING", setting or "not set (HDF5 locks the files it opens)")]
+    return [*found, Finding("locking", _LOCKING, os.environ.get(_LOCKING, "not set (HDF5 locks the files it opens)"))]
 
 
 def _tried(work: Any, folder: Path) -> tuple[str, str]:
@@ -159,8 +159,10 @@ def _tried(work: Any, folder: Path) -> tuple[str, str]:
         work(folder)
     except (OSError, AssertionError) as error:
         number = getattr(error, "errno", None)
+        if number in _LOCK_ERRORS and os.environ.get(_LOCKING) == "FALSE":
+            return f"refused by the file system, and not needed: {_LOCKING}=FALSE", "ok"
         if number in _LOCK_ERRORS:
-            return "refused by the file system: export HDF5_USE_FILE_LOCKING=FALSE for reading", "note"
+            return f"refused by the file system: export {_LOCKING}=FALSE", "note"
         return f"failed: {getattr(error, 'strerror', None) or error}", "warning"
     return "works", "ok"
 

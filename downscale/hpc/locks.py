@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -13,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from downscale.errors import OutputExistsError
-from downscale.hpc.walltime import has_ended
+from downscale.hpc.walltime import has_ended, is_suspended, own_job
 
+log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 600.0
 
@@ -27,8 +29,8 @@ class LockHeldError(OutputExistsError):
 def folder_lock(folder: Path, *, force: bool = False, name: str = ".lock") -> Iterator[None]:
     """Hold a lock file in a folder while the block runs.
 
-    A lock is taken over when its process is dead (same host), or its heartbeat is older than ten minutes (another host), or than a
-    minute and SLURM says that its job has ended.
+    A lock is taken over when its process is dead (same host, same namespace of processes). Elsewhere its heartbeat counts: when that is
+    older than ten minutes and SLURM does not say that the job is suspended, or older than one and SLURM says that it has ended.
 
     Args:
         folder: made when it does not exist.
@@ -44,7 +46,8 @@ def folder_lock(folder: Path, *, force: bool = False, name: str = ".lock") -> It
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": _started(os.getpid()),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "namespace": _namespace(),
+        "job": own_job(),
         "restart": os.environ.get("SLURM_RESTART_COUNT", ""),
         "since": time.time(),
         "id": uuid.uuid4().hex,
@@ -112,8 +115,10 @@ def _beat(path: Path, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
         try:
             os.utime(path)
-        except OSError:
+        except FileNotFoundError:
             return
+        except OSError as error:  # a file server that is away for a while
+            log.debug("%s: no heartbeat: %s", path, error)
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -126,7 +131,7 @@ def _read(path: Path) -> dict[str, object]:
 
 def _alive(path: Path, owner: dict[str, object]) -> bool:
     """Whether the process of a lock still works; a lock without a word in it is being written, or was left so."""
-    if owner.get("host") == socket.gethostname():
+    if owner.get("host") == socket.gethostname() and owner.get("namespace", _namespace()) == _namespace():
         try:
             os.kill(int(str(owner.get("pid"))), 0)
         except (ProcessLookupError, ValueError):
@@ -136,9 +141,19 @@ def _alive(path: Path, owner: dict[str, object]) -> bool:
         started = _started(int(str(owner.get("pid"))))
         return not started or owner.get("started", started) == started
     age = _age(path)
-    if owner and 3 * HEARTBEAT_SECONDS < age < STALE_SECONDS and owner.get("job"):
+    if owner.get("job") and age >= STALE_SECONDS:
+        return is_suspended(str(owner["job"]))
+    if owner.get("job") and age > 3 * HEARTBEAT_SECONDS:
         return not has_ended(str(owner["job"]), str(owner.get("restart", "")))
     return age < (STALE_SECONDS if owner else HEARTBEAT_SECONDS)
+
+
+def _namespace() -> str:
+    """In which process numbers mean the same: two containers on a host have the host's name, and processes 1 of their own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> str:

@@ -15,6 +15,10 @@ from downscale.hpc.walltime import job_end, seconds_left
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 MARGIN_SECONDS = 60.0
 """Time kept free before the end of a job where nobody says otherwise."""
+_ECHO_SECONDS = 3.0
+"""SLURM tells a process to end twice, by its daemon and through srun: what comes within this time is the same signal."""
+_heard = (0, 0.0)
+"""The last signal that was none of these, and when."""
 
 
 class Interrupted(BaseException):
@@ -32,33 +36,65 @@ class Interrupted(BaseException):
         return Stopped(f"stopped by {self.name}; what was finished is kept", hint="run the same command again to go on")
 
 
+class Heard:
+    """What an interruptible block has heard; a StopFlag that begins after it is set from the start.
+
+    Libraries that call back into Python swallow the exception of a signal that comes meanwhile, or turn it into one of their own. So
+    whoever ends the command looks here, too.
+
+    Attributes:
+        number: the signal that raised Interrupted.
+        flagged: the signal that a StopFlag was told, perhaps after its last step.
+    """
+
+    number: int | None = None
+    flagged: int | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Of the signals."""
+        if _is_echo(number):
+            return
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+        raise Interrupted(number)
+
+
+_listening: list[Heard] = []
+"""The interruptible blocks that this process is in."""
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Heard]:
     """Inside, and outside every StopFlag, the first SIGTERM, SIGINT or SIGUSR1 raises Interrupted, so that locks and half-written
     folders go; a second one ends the process at once.
 
     Without this a signal that comes while libraries are loaded or files are opened would end the process on the spot, as if it had failed.
     """
     previous: dict[signal.Signals, object] = {}
-    raised = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal raised
-        if raised:
-            os._exit(128 + number)
-        raised = True
-        raise Interrupted(number)
-
+    heard = Heard()
+    _listening.append(heard)
     try:
         for number in _SIGNALS:
-            previous[number] = signal.signal(number, handle)
+            previous[number] = signal.signal(number, heard.handle)
     except ValueError:  # not the main thread
         previous.clear()
     try:
-        yield
+        yield heard
     finally:
+        _listening.remove(heard)
         for number, handler in previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _is_echo(number: int) -> bool:
+    """Whether a signal is the one before said again: in a SLURM job, shortly after it, and nobody's Ctrl-C."""
+    global _heard
+    now = time.monotonic()
+    if number == _heard[0] != signal.SIGINT and now - _heard[1] < _ECHO_SECONDS and "SLURM_JOB_ID" in os.environ:
+        return True
+    _heard = number, now
+    return False
 
 
 class StopFlag:
@@ -115,6 +151,8 @@ class StopFlag:
         return "the end of the job" if self._late else ""
 
     def __enter__(self) -> StopFlag:
+        before = [number for heard in _listening for number in (heard.number, heard.flagged) if number is not None]
+        self.received = signal.Signals(before[0]) if before else None
         try:
             for number in _SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
@@ -128,6 +166,10 @@ class StopFlag:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if _is_echo(number):
+            return
         if self.received is not None:
             os._exit(128 + number)
         self.received = signal.Signals(number)
+        for heard in _listening:
+            heard.flagged = number

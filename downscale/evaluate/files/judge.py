@@ -111,7 +111,7 @@ def evaluate_files(
         InputDataError: other days, calendars, cells or units in the two, no variable in common, a region without a cell, days or fields
             without a value.
         OutputExistsError: scores of another recipe are there.
-        ConfigError: no scheduler answers.
+        EnvironmentMissingError: no scheduler answers.
     """
     options, where, work = options or FileOptions(), where or Where(), work or Work()
     pair = open_pair(prediction, reference, options)
