@@ -46,18 +46,38 @@ def fields(path) -> np.ndarray:
         return np.ma.filled(dataset[name][:], np.nan)
 
 
-def test_the_chain_ends_in_a_report(trained, tmp_path):
-    config = shutil.copytree(trained.parent, tmp_path / "copy") / "config.yaml"
+@pytest.fixture(scope="module")
+def finished(trained, tmp_path_factory):
+    """Config of a workspace with everything up to the report, and what evaluate said."""
+    config = shutil.copytree(trained.parent, tmp_path_factory.mktemp("finished") / "copy") / "config.yaml"
     ok("train", config, "--mode", "finetune", "--from", "net", "--name", "tuned")
     ok("train", config, "--mode", "few-shot", "--from", "net", "--name", "shots")
     ok("apply", config)
-    summary = json.loads(ok("evaluate", config, "--json").stdout.splitlines()[-1])
+    return config, json.loads(ok("evaluate", config, "--json").stdout.splitlines()[-1])
+
+
+def test_the_chain_ends_in_a_report(finished):
+    config, summary = finished
     assert summary["stage"] == "evaluate" and set(summary) == {"stage", "artefact", "seconds", "summary"}
     page = (config.parent / "results" / "report" / "index.html").read_text()
     assert "<h1" in page and "http://" not in page.replace("http://www.w3.org", "") and 'src="data:image' in page
     names = {path.name for path in (config.parent / "results" / "runs").iterdir()}
     assert {"net", "tuned", "shots", "ridge-RCM_A-perfect", "bilinear-RCM_A-perfect", "climatology-RCM_A-perfect"} <= names
     assert (config.parent / "results" / "scores" / "recovery.csv").read_text().count("shots") >= 1
+
+
+def test_the_chain_leaves_few_files(finished):
+    results = finished[0].parent / "results"
+    inodes = {path.name: 1 + len(list(path.rglob("*"))) for path in results.iterdir()}
+    runs, predictions = list((results / "runs").iterdir()), list((results / "predictions").glob("*/*"))
+    assert len(runs) == 6 and len(predictions) == 24
+    arrays, shards = 6, 2  # of each of two groups: three years are two shards
+    assert inodes["pairs.zarr"] == 3 + 2 * (11 + arrays * (2 + shards)), "time, usable and scalars are one file each, the grids are one"
+    assert inodes["runs"] <= 1 + 14 * len(runs)
+    assert inodes["predictions"] <= 1 + len(runs) + 5 * len(predictions)
+    assert inodes["scores"] <= 40, "all maps are one file"
+    assert inodes["report"] == 5 + 3 * len(list((results / "report" / "data").iterdir())), "a figure is PNG, PDF and its numbers"
+    assert set(inodes) == {"pairs.zarr", "pairs.statistics", "runs", "predictions", "scores", "report"} and inodes["pairs.statistics"] <= 4
 
 
 def test_applying_again_does_nothing_and_overwrite_gives_the_same(trained):

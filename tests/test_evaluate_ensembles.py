@@ -190,7 +190,7 @@ def test_every_metric_stands_in_the_reference(finished):
 
 
 def test_maps_are_written(finished):
-    with xr.open_dataset(finished[0].folder / ensemble_scores.FOLDER / "net-samples__RCM_A_perfect.nc") as maps:
+    with xr.open_dataset(finished[0].folder / "ensembles.nc", group="net-samples__RCM_A_perfect") as maps:
         assert maps["tasmax__crps"].shape == (8, 8) and maps["pr__ensemble_spread"].attrs["units"] == "mm day-1"
         assert float(maps["tasmax__ensemble_spread"].mean()) == pytest.approx(1.0, abs=0.05)
 
@@ -217,7 +217,7 @@ def test_missing_cells_are_nan_and_take_no_part(tmp_path):
     assert row.n_cells == 63 and np.isfinite(row.value) and row.interval == "none: 1 year"
     skill = card.get("net-samples", "RCM_A/perfect", "tasmax", "crpss_vs_ridge")
     assert np.isnan(skill.value) and skill.interval == "none: one year has no other year's residuals"
-    with xr.open_dataset(context.folder / "ensembles" / "net-samples__RCM_A_perfect.nc") as maps:
+    with xr.open_dataset(context.folder / "ensembles.nc", group="net-samples__RCM_A_perfect") as maps:
         assert np.isnan(maps["tasmax__crps"].values[2, 3]) and np.isfinite(maps["tasmax__crps"].values).sum() == 63
 
 

@@ -21,7 +21,7 @@ from downscale.evaluate.metrics import point as metrics
 from downscale.evaluate.metrics.definitions import find
 from downscale.evaluate.metrics.significance import bias_p_value, significant
 from downscale.evaluate.regions import in_box, masks_digest, region_areas
-from downscale.evaluate.scorecard import read_maps, read_scores
+from downscale.evaluate.scorecard import MapsFile, read_scores
 from downscale.evaluate.stage import evaluate_store
 from downscale.evaluate.transfer import scaling
 from downscale.grid.grid import lonlat_grid
@@ -301,11 +301,11 @@ def test_false_discoveries_stay_below_their_rate_and_real_ones_are_found():
 
 
 def test_maps_say_where_a_bias_is_more_than_chance_from_ten_years_on(tmp_path, finished):
-    maps = read_maps(finished[0] / "scores" / "maps" / "resunet-A__RCM_A_perfect.nc")
+    maps = MapsFile(finished[0] / "scores").read("resunet-A", "RCM_A/perfect")
     assert not [name for name in maps if name.endswith("significant")]
     cfg, store = make_workspace(tmp_path, size=6, runs=("resunet-B",), test=tuple(range(2000, 2010)))
     evaluate_store(cfg, store)
-    found = read_maps(tmp_path / "scores" / "maps" / "resunet-B__RCM_A_perfect.nc")["tasmax__bias__ANN__all__significant"]
+    found = MapsFile(tmp_path / "scores").read("resunet-B", "RCM_A/perfect")["tasmax__bias__ANN__all__significant"]
     assert found.shape == (6, 6) and set(np.unique(found.values)) <= {0.0, 1.0} and found.values.mean() > 0.9
     row = read_scores(tmp_path / "scores").get("resunet-B", "RCM_A/perfect", "pr", "cdd_bias")
     assert row.interval == "bootstrap" and row.lower <= row.value <= row.upper

@@ -16,7 +16,7 @@ from downscale.errors import ConfigError, InputDataError, OutputExistsError
 from downscale.evaluate import blocks
 from downscale.evaluate.metrics import indices
 from downscale.evaluate.metrics import point as metrics
-from downscale.evaluate.scorecard import Scorecard, number, read_maps, read_scores, read_table
+from downscale.evaluate.scorecard import MapsFile, Scorecard, number, read_scores, read_table
 from downscale.evaluate.stage import evaluate_store
 
 
@@ -136,7 +136,7 @@ def test_a_gcm_without_truth_is_described_beside_the_training_years(finished):
 
 def test_maps_csv_and_netcdf_say_the_same(finished):
     root, _, store, card = finished
-    maps = read_maps(root / "scores" / "maps" / "resunet-A__RCM_A_perfect.nc")
+    maps = MapsFile(root / "scores").read("resunet-A", "RCM_A/perfect")
     assert maps["tasmax__bias__ANN__all"].attrs["units"] == "K" and maps["lat"].shape == (12, 12)
     assert _mean(maps["tasmax__bias__ANN__all"].values, store) == pytest.approx(
         card.value("resunet-A", "RCM_A/perfect", "tasmax", "bias"), rel=1e-4

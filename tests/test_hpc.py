@@ -133,20 +133,21 @@ def test_second_signal_ends_the_process():
 
 
 @fault("S01", "SLURM's second SIGTERM, milliseconds after the first, does not end what the first has told to save")
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("flag", [True, False])
-def test_slurm_says_it_twice(monkeypatch, flag):
+def test_slurm_says_it_twice(monkeypatch, flag, first):
     """Within milliseconds, also where the first was heard within a step and the second comes after it."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(signals, "_heard", (0, 0.0))
     with interruptible():
         if flag:
             with StopFlag() as stop:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), first)
                 os.kill(os.getpid(), signal.SIGTERM)
             assert stop.set
         else:
             with pytest.raises(Interrupted):
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), first)
                 time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)

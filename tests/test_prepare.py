@@ -12,6 +12,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from conftest import run_cli
 
 from downscale.cf.open import open_grid
@@ -141,6 +142,30 @@ def test_a_damaged_store_is_refused(experiment):
     chunk.write_bytes(chunk.read_bytes()[:-100])
     result = run_cli("train", config)
     assert result.exit_code == 4 and "damaged" in result.output
+
+
+def test_grids_and_fixed_fields_are_one_file_and_stores_of_format_1_are_read_as_before(experiment):
+    config = experiment()
+    assert run_cli("prepare", config).exit_code == 0
+    path, now = config.parent / "results" / "pairs.zarr", open_store(config)
+    root = zarr.open_group(path, mode="r+")
+    for name, grid in (("coarse", now.coarse), ("fine", now.fine)):
+        for key, one in grid.to_coordinates().variables.items():
+            array = root.create_array(f"grid/{name}/{key}", data=one.values, dimension_names=one.dims)
+            array.attrs.update({key: value if isinstance(value, str) else np.asarray(value).tolist() for key, value in one.attrs.items()})
+    for name, values in now.static.items():
+        root.create_array(f"static/{name}", data=values)
+    root.attrs["schema_version"] = 1
+    (path / "grids.nc").unlink()
+    before = open_store(config)
+    for one, other in ((now.coarse, before.coarse), (now.fine, before.fine)):
+        assert one.summary == other.summary and one.crs == other.crs
+        np.testing.assert_array_equal(one.lat_corners, other.lat_corners)
+    assert set(before.static) == {"orog", "sftlf"} and before.digest == now.digest
+    np.testing.assert_array_equal(before.static["orog"], now.static["orog"])
+    assert "nothing to do" in run_cli("prepare", config).output
+    (path / "grids.nc").write_bytes(b"not a file of grids")
+    refused(run_cli("train", config), 4, "the grids of the pair store cannot be read", "grids.nc")
 
 
 # --- bad input: exit code, three lines, the file and what to do, nothing written ----------------------------------------------

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import zarr
 from conftest import run_cli
@@ -15,6 +17,7 @@ from prepare_world import bench, gone, noted_config, noted_world, same, small_sh
 from downscale.errors import ConfigError
 from downscale.hpc.dask_pool import Shares
 from downscale.hpc.room import parse_size
+from downscale.pairs import tasks_memory
 from downscale.pairs.store import shard_days
 from downscale.pairs.tasks_memory import ReadPlan
 
@@ -79,7 +82,7 @@ def test_a_running_scheduler_does_the_work(config, store, bench, whole_store, tm
 
 def test_a_scheduler_that_is_not_there(config, tmp_path):
     result = run_cli("prepare", config, "--scheduler", str(tmp_path / "none.json"))
-    assert result.exit_code == 2 and "neither an address nor an existing file" in result.stderr
+    assert result.exit_code == 5 and "neither an address nor an existing file" in result.stderr
     assert not (tmp_path / "results" / "pairs.zarr.partial").exists()
 
 
@@ -134,5 +137,13 @@ def test_what_is_no_size(text):
 
 def test_shards_of_many_days_keep_within_bytes_and_days():
     assert shard_days(4 * 412 * 424) == (3, 96)
-    assert shard_days(4) == (64, 128)
+    assert shard_days(4 * 128 * 128) == (32, 1024) and shard_days(4) == (64, 1024)
     assert shard_days(2**30) == (1, 1)
+
+
+@pytest.mark.parametrize(("input_bytes", "days"), [(2**10, 1024), (2**20, 512), (2**25, 128)])
+def test_a_shard_of_much_input_has_fewer_days(monkeypatch, input_bytes, days):
+    group = SimpleNamespace(days=np.zeros(5000))
+    monkeypatch.setattr(tasks_memory, "array_bytes", lambda inputs, group: {"target": 4 * 64 * 64})
+    monkeypatch.setattr(tasks_memory, "input_bytes", lambda group: input_bytes * len(group.days))
+    assert tasks_memory.shard_layout(None, group) == (64, days)

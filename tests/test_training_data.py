@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from downscale.cf.calendar import decode_days, encode_days  # noqa: E402
 from downscale.errors import DownscaleError, InputDataError  # noqa: E402
 from downscale.training.feed import MemoryDays  # noqa: E402
 from downscale.training.order import Order  # noqa: E402
-from downscale.training.reading import Holes, read_windows  # noqa: E402
+from downscale.training.reading import Holes, Portion, read_windows  # noqa: E402
 from downscale.training.samples import load_samples, split_portions, stream_samples  # noqa: E402
 from downscale.training.stream import StreamedDays, order_of  # noqa: E402
 
@@ -35,6 +36,13 @@ BOTH = ["RCM_A/perfect", "RCM_B/imperfect"]
 
 def positions(batches):
     return torch.cat(batches).tolist()
+
+
+@pytest.mark.parametrize(("layout", "parts"), [((32, 1024), (128,) * 3), ((24, 720), (120, 120, 120, 24)), ((32, 96), (96,) * 4)])
+def test_large_shards_are_read_in_pieces(layout, parts):
+    array = SimpleNamespace(chunks=(layout[0], 4, 4), shards=(layout[1], 4, 4))
+    portion = Portion(SimpleNamespace(targets=["tas"], node={"target_tas": array}), "perfect", np.arange(384))
+    assert order_of([portion]).parts == parts
 
 
 def assert_same(one, other):

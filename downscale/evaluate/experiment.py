@@ -19,7 +19,7 @@ from downscale.evaluate.metrics.significance import significance_maps
 from downscale.evaluate.metrics.spectra import spacing_km
 from downscale.evaluate.passes import GroupPass
 from downscale.evaluate.predictions import Prediction, prediction_days
-from downscale.evaluate.publish import grid_dataset, write_dataset, write_maps
+from downscale.evaluate.publish import grid_dataset, maps_file, write_dataset, write_maps
 from downscale.evaluate.scorecard import TRUTH, Scorecard, write_scores, write_table
 from downscale.evaluate.selection import TimeTable
 from downscale.evaluate.spectral_pass import SpectralPass
@@ -99,11 +99,12 @@ class Experiment:
         context.extend("quantiles", QQ_COLUMNS, _quantile_rows(group, table, scores))
         context.extend("error_split", SPLIT_COLUMNS, error_split_rows(group.name, maker, scores, mine))
         context.extend("signal", SIGNAL_COLUMNS, signal_rows(context.store, group, index, maker, scores))
-        write_maps(context.folder, (TRUTH, context_case(group)), scores.truth, change_maps(maker, scores.truth), context.store.fine)
-        for one in mine:
-            fields = {name: scores.predictions[one.run, one.kind, name] for name in one.variables}
-            extra = change_maps(maker, fields) | significance_maps(fields, region.area)
-            write_maps(context.folder, (one.run, one.case), fields, extra, context.store.fine)
+        with maps_file(context.folder) as maps:
+            write_maps(maps, (TRUTH, context_case(group)), scores.truth, change_maps(maker, scores.truth), context.store.fine)
+            for one in mine:
+                fields = {name: scores.predictions[one.run, one.kind, name] for name in one.variables}
+                extra = change_maps(maker, fields) | significance_maps(fields, region.area)
+                write_maps(maps, (one.run, one.case), fields, extra, context.store.fine)
         spectra.add_group(group, context.store.targets, index, table, mine)
         self._cases(group, table, mine)
 
@@ -116,7 +117,8 @@ class Experiment:
             fields = climate.of_prediction(one, table)
             context.rows += climate.rows(one.run, one.case, fields, table)
             context.regional += climate.regional_rows(one.run, one.case, fields, table)
-            write_maps(context.folder, (one.run, one.case), fields, {}, context.store.fine)
+            with maps_file(context.folder) as maps:
+                write_maps(maps, (one.run, one.case), fields, {}, context.store.fine)
             self._cases(group, table, [one])
         learned = [name for name in (pair.partition("/")[0] for pair in context.train_on) if name in context.store.groups]
         training = training_context([context.store.groups[name] for name in learned], context.year_starts, context.options["december"])
@@ -125,7 +127,8 @@ class Experiment:
             fields = climate.of_truth(reference, index, table)
             context.rows += climate.rows(TRUTH, context_case(reference), fields, table, period=TRAINING)
             context.regional += climate.regional_rows(TRUTH, context_case(reference), fields, table, period=TRAINING)
-            write_maps(context.folder, (TRUTH, f"{reference.name}/{TRAINING}"), fields, {}, context.store.fine)
+            with maps_file(context.folder) as maps:
+                write_maps(maps, (TRUTH, f"{reference.name}/{TRAINING}"), fields, {}, context.store.fine)
 
     def _cases(self, group: PairGroup, table: TimeTable, mine: Sequence[Prediction]) -> None:
         known = {row["case"] for row in self.context.tables["cases"][1]}

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -51,17 +51,9 @@ def keeping(spread: Spread, folder: Path, recipe: str) -> Iterator[Spread]:
                 yield task[2].start, block
         if len(missing) < len(tasks):
             log.info("%d of %d blocks were done before", len(tasks) - len(missing), len(tasks))
-        with StopFlag.in_job() as stop:
-            try:
-                for start, block in spread(work, missing):
-                    write_block(files[start], recipe, block)
-                    yield start, block
-                    if stop.set:
-                        raise _stopped(stop)
-            except WorkersGoneError:
-                if stop.set:  # a batch system tells all processes of a job to end, the scheduler too
-                    raise _stopped(stop) from None
-                raise
+        for start, block in _until_told(spread(work, missing)):
+            write_block(files[start], recipe, block)
+            yield start, block
 
     try:
         yield kept
@@ -73,8 +65,22 @@ def keeping(spread: Spread, folder: Path, recipe: str) -> Iterator[Spread]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stopped(stop: StopFlag) -> Stopped:
-    return Stopped(f"stopped by {stop.name}; finished blocks are kept", hint="run the same command again to go on")
+def _until_told(blocks: Iterable[Any]) -> Iterator[Any]:
+    """The same blocks; Stopped after the one in which a signal came, or where all workers ended because all were told to."""
+
+    def stopped() -> Stopped:
+        return Stopped(f"stopped by {stop.name}; finished blocks are kept", hint="run the same command again to go on")
+
+    with StopFlag.in_job() as stop:
+        try:
+            for one in blocks:
+                yield one
+                if stop.set:
+                    raise stopped()
+        except WorkersGoneError:
+            if stop.set:
+                raise stopped() from None
+            raise
 
 
 def write_block(file: Path, recipe: str, block: GroupScores) -> None:

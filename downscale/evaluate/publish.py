@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
 from downscale.config.load import differences
 from downscale.errors import OutputExistsError
 from downscale.evaluate.blocks import FieldScores
-from downscale.evaluate.scorecard import RECIPE, map_file
+from downscale.evaluate.scorecard import MAPS, RECIPE, map_group
 from downscale.evaluate.selection import ALL_PERIODS
 from downscale.evaluate.table import unit_of
 from downscale.grid.grid import Grid
@@ -68,31 +69,49 @@ def publishing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def maps_file(folder: Path) -> Iterator[netCDF4.Dataset]:
+    """The file of all maps of a scores folder, to add groups to. Opening it reads what all groups hold: open it for many at a time."""
+    path = folder / MAPS
+    with netCDF4.Dataset(path, "a" if path.exists() else "w") as file:
+        yield file
+
+
 def write_maps(
-    folder: Path, names: tuple[str, str], fields: Mapping[str, FieldScores], extra: Mapping[str, tuple[np.ndarray, str]], grid: Grid
-) -> None:
-    """Maps of a run (or the truth) for a case, named VARIABLE__METRIC__SEASON__PERIOD (y, x).
+    file: netCDF4.Dataset, names: tuple[str, str], fields: Mapping[str, FieldScores],
+    extra: Mapping[str, tuple[np.ndarray, str]], grid: Grid,
+) -> None:  # fmt: skip
+    """Maps of a run (or the truth) for a case as a group, named VARIABLE__METRIC__SEASON__PERIOD (y, x).
 
     Args:
-        folder: of the scores.
+        file: of all maps.
         names: run and case.
         fields: variable -> scores and their maps.
         extra: name -> (y, x) map and its unit: change signals.
         grid: of the maps.
     """
+    if map_group(*names) in file.groups:
+        return  # the training years of a reference, which several GCMs without truth are held against
     main = next((key[1] for found in fields.values() for key in found.maps), "")
-    data = {
-        f"{name}__{'__'.join(key)}": xr.DataArray(
-            values, dims=("y", "x"), attrs={"units": unit_of(key[0], name), "long_name": f"{key[0]} of {name}, {key[1]}, {key[2]}"}
-        )
-        for name, found in fields.items()
-        for key, values in found.maps.items()
-        if key[2] == ALL_PERIODS and (key[1] == main or key[0] in SEASONAL_MAPS)
-    }
-    data |= {
-        name: xr.DataArray(values.astype(np.float32), dims=("y", "x"), attrs={"units": unit}) for name, (values, unit) in extra.items()
-    }
-    write_dataset(map_file(folder, *names), xr.Dataset(data, coords=_centres(grid), attrs={"run": names[0], "case": names[1]}))
+    group = file.createGroup(map_group(*names))
+    group.setncatts({"run": names[0], "case": names[1]})
+    for dim, size in zip(("y", "x"), grid.shape, strict=True):
+        group.createDimension(dim, size)
+    for name, place in _centres(grid).items():
+        _add_map(group, name, place.values, place.attrs)
+    for name, found in fields.items():
+        for key, values in found.maps.items():
+            if key[2] == ALL_PERIODS and (key[1] == main or key[0] in SEASONAL_MAPS):
+                about = {"units": unit_of(key[0], name), "long_name": f"{key[0]} of {name}, {key[1]}, {key[2]}", "coordinates": "lat lon"}
+                _add_map(group, f"{name}__{'__'.join(key)}", values.astype(np.float32), about)
+    for name, (values, unit) in extra.items():
+        _add_map(group, name, values.astype(np.float32), {"units": unit, "coordinates": "lat lon"})
+
+
+def _add_map(group: netCDF4.Group, name: str, values: np.ndarray, about: Mapping[str, str]) -> None:
+    variable = group.createVariable(name, values.dtype, ("y", "x"), zlib=True, complevel=1, fill_value=values.dtype.type(np.nan))
+    variable.setncatts(about)
+    variable[:] = values
 
 
 def _centres(grid: Grid) -> dict[str, xr.DataArray]:
@@ -105,13 +124,13 @@ def _centres(grid: Grid) -> dict[str, xr.DataArray]:
     }
 
 
-def write_dataset(path: Path, dataset: xr.Dataset) -> None:
-    """A compressed NetCDF-4 file; its folder is made when missing."""
+def write_dataset(path: Path, dataset: xr.Dataset, *, group: str | None = None) -> None:
+    """A compressed NetCDF-4 file, or a group more in one; its folder is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = {
         name: {"zlib": True, "complevel": 1} for name, array in dataset.data_vars.items() if array.ndim >= 2 and array.dtype.kind == "f"
     }
-    dataset.to_netcdf(path, engine="netcdf4", encoding=encoding)
+    dataset.to_netcdf(path, mode="a" if group and path.exists() else "w", group=group, engine="netcdf4", encoding=encoding)
 
 
 def grid_dataset(grid: Grid, static: Mapping[str, np.ndarray], area: np.ndarray, spacing: tuple[float, float]) -> xr.Dataset:

@@ -11,10 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
 RECIPE = "recipe.json"
+MAPS = "maps.nc"
 TRUTH = "truth"
 
 
@@ -148,14 +150,44 @@ def _text(value: Any) -> str:
     return f"{value:.9g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
-def map_file(folder: Path, run: str, case: str) -> Path:
-    """Where the maps of a run (or of the truth) for a case are."""
-    return folder / "maps" / f"{run}__{case.replace('/', '_')}.nc"
+def map_group(run: str, case: str) -> str:
+    """Group of the maps of a run (or of the truth) for a case in the file of maps."""
+    return f"{run}__{case.replace('/', '_')}"
 
 
 def read_maps(path: Path) -> xr.Dataset:
-    """A maps file in memory; variables VARIABLE__METRIC (season, y, x); an empty dataset when there is none."""
+    """A NetCDF file in memory; an empty dataset when it is not there."""
     if not path.exists():
         return xr.Dataset()
     with xr.open_dataset(path, engine="netcdf4") as dataset:
         return dataset.load()
+
+
+class MapsFile:
+    """The maps of a scores folder, a group for each run (or the truth) and case; opened once, because that reads what all groups hold.
+
+    Scores of earlier versions have a file for each in the folder ``maps``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = netCDF4.Dataset(folder / MAPS) if (folder / MAPS).exists() else None
+
+    def read(self, run: str, case: str) -> xr.Dataset:
+        """Maps VARIABLE__METRIC__SEASON__PERIOD (y, x) with lat and lon; an empty dataset when there are none."""
+        name = map_group(run, case)
+        if self._file is None:
+            return read_maps(self._folder / "maps" / f"{name}.nc")
+        if name not in self._file.groups:
+            return xr.Dataset()
+        group = self._file[name]
+        group.set_auto_mask(False)
+        arrays = {
+            key: (
+                one.dimensions,
+                one[:],
+                {about: one.getncattr(about) for about in one.ncattrs() if about not in ("_FillValue", "coordinates")},
+            )
+            for key, one in group.variables.items()
+        }
+        return xr.Dataset(arrays, attrs={key: group.getncattr(key) for key in group.ncattrs()}).set_coords(["lat", "lon"])

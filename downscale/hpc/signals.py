@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 MARGIN_SECONDS = 60.0
 """Time kept free before the end of a job where nobody says otherwise."""
 _ECHO_SECONDS = 3.0
-"""SLURM tells a process to end twice, by its daemon and through srun: what comes within this time is the same signal."""
+"""SLURM tells a process to end twice, by its daemon and through srun: what comes within this time says the same."""
 _heard = (0, 0.0)
 """The last signal that was none of these, and when."""
 
@@ -88,10 +88,13 @@ def interruptible() -> Iterator[Heard]:
 
 
 def _is_echo(number: int) -> bool:
-    """Whether a signal is the one before said again: in a SLURM job, shortly after it, and nobody's Ctrl-C."""
+    """Whether a signal says again what the one before said: in a SLURM job, shortly after it, and nobody's Ctrl-C.
+
+    A worker hears SLURM's USR1 and then its command's TERM.
+    """
     global _heard
     now = time.monotonic()
-    if number == _heard[0] != signal.SIGINT and now - _heard[1] < _ECHO_SECONDS and "SLURM_JOB_ID" in os.environ:
+    if _heard[0] and signal.SIGINT not in (number, _heard[0]) and now - _heard[1] < _ECHO_SECONDS and "SLURM_JOB_ID" in os.environ:
         return True
     _heard = number, now
     return False

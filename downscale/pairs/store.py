@@ -16,13 +16,13 @@ from zarr.codecs import BloscCodec
 
 from downscale.cf.calendar import decode_days, encode_days
 from downscale.config.schema import SplitConfig
-from downscale.coordinates import Coordinates
 from downscale.errors import EnvironmentMissingError, InputDataError
 from downscale.grid.grid import Grid
 from downscale.hpc.paths import require_inside
+from downscale.pairs.grids import read_grids, write_grids
 from downscale.pairs.split import assign
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KINDS = ("perfect", "imperfect")
 _ARRAY_OF = {"perfect": "rcmu", "imperfect": "gcm"}
 TIME_UNITS = "days since 1850-01-01"
@@ -30,7 +30,12 @@ READ_DAYS = 256
 _KEYS: Any = {"name": "default", "separator": "."}
 """Names of the files of an array: ``c.3.0.0`` beside each other, not a folder for each dimension, which would make three inodes of one."""
 _CHUNK_BYTES = 2**21
+_CHUNK_DAYS = 64
 _SHARD_BYTES = 2**26
+_SHARD_DAYS = 1024
+"""Of arrays so small that their shards never reach the bytes: a file every three years or so."""
+_SCALAR_DAYS = 4096
+"""Days per chunk of the numbers of a day, which are one file."""
 
 
 @dataclass
@@ -132,12 +137,13 @@ class PairStore:
         root: Any = zarr.open_group(path, mode="r")
         targets = tuple(attributes["targets"])
         groups = {name: _open_group(root, path, name, targets, split) for name in attributes["groups"]}
+        coarse, fine, static = read_grids(path, attributes["static"])
         return cls(
             path,
             groups,
-            _read_grid(path, "coarse"),
-            _read_grid(path, "fine"),
-            {name: np.asarray(root[f"static/{name}"][:]) for name in attributes["static"]},
+            coarse,
+            fine,
+            static,
             list(attributes["channels"]),
             list(targets),
             list(attributes["scalars"]),
@@ -216,36 +222,9 @@ def inventory(folder: Path) -> dict[str, int]:
 def create_root(path: Path, attributes: Mapping[str, Any], coarse: Grid, fine: Grid, static: Mapping[str, np.ndarray]) -> Any:
     """A new store with grids and fixed fields, and no groups yet; its attributes are written last, so that who has them has all of it."""
     root: Any = zarr.open_group(path, mode="w", zarr_format=3)
-    for name, grid in (("coarse", coarse), ("fine", fine)):
-        _write_grid(root.create_group(f"grid/{name}"), grid)
-    for name, values in static.items():
-        array = root.create_array(
-            f"static/{name}", shape=values.shape, dtype="float32", dimension_names=("y", "x"), fill_value=np.nan, chunk_key_encoding=_KEYS
-        )
-        array[:] = values
+    write_grids(path, coarse, fine, static)
     root.attrs.update({"schema_version": SCHEMA_VERSION, "groups": [], "static": sorted(static), **attributes})
     return root
-
-
-def _write_grid(node: Any, grid: Grid) -> None:
-    """Coordinates as arrays that xarray, too, reads as a Dataset."""
-    for name, one in grid.to_coordinates().variables.items():
-        array = node.create_array(
-            name, shape=one.values.shape, dtype=one.values.dtype, dimension_names=one.dims, fill_value=None, chunk_key_encoding=_KEYS
-        )
-        array.attrs.update(_plain(one.attrs))
-        array[...] = one.values
-
-
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes as JSON holds them."""
-    return {key: value if isinstance(value, str) else np.asarray(value).tolist() for key, value in attributes.items()}
-
-
-def _read_grid(path: Path, name: str) -> Grid:
-    node: Any = zarr.open_group(path / "grid" / name, mode="r")
-    arrays = {key: (array.metadata.dimension_names or (), np.asarray(array[...]), dict(array.attrs)) for key, array in node.arrays()}
-    return Grid.from_dataset(Coordinates.of(arrays))
 
 
 def create_group(root: Any, name: str, days: np.ndarray, calendar: str) -> Any:
@@ -261,9 +240,15 @@ def create_group(root: Any, name: str, days: np.ndarray, calendar: str) -> Any:
 
 
 def shard_days(cell_bytes: int) -> tuple[int, int]:
-    """Days per chunk and per shard for arrays whose one day has ``cell_bytes`` bytes: about 2 MiB and 64 MiB, at most 64 and 128 days."""
-    chunk = int(np.clip(_CHUNK_BYTES // max(cell_bytes, 1), 1, 64))
-    return chunk, chunk * int(np.clip(_SHARD_BYTES // max(chunk * cell_bytes, 1), 1, max(128 // chunk, 1)))
+    """Days per chunk and per shard for arrays whose one day has ``cell_bytes`` bytes: about 2 MiB and 64 MiB, at most 64 and 1024 days."""
+    chunk = int(np.clip(_CHUNK_BYTES // max(cell_bytes, 1), 1, _CHUNK_DAYS))
+    return chunk, chunk * int(np.clip(_SHARD_BYTES // max(chunk * cell_bytes, 1), 1, max(_SHARD_DAYS // chunk, 1)))
+
+
+def scalar_days(n_days: int) -> tuple[int, int]:
+    """Days per chunk and per shard of the numbers of a day: all of them in one shard."""
+    chunk = int(np.clip(n_days, 1, _SCALAR_DAYS))
+    return chunk, chunk * -(-max(n_days, 1) // chunk)
 
 
 def create_array(node: Any, name: str, shape: tuple[int, ...], *, days: tuple[int, int], attributes: Mapping[str, Any]) -> zarr.Array:

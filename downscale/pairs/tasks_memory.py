@@ -18,6 +18,8 @@ from downscale.pairs.winds import held_blocks
 
 BASE_BYTES = 350_000_000
 """A process with its libraries, the headers of some hundred files and the weights of an EUR-11 grid."""
+_READ_BYTES, _READ_DAYS = 2**29, 128
+"""Decoded input that a shard is read from, a second or two of work; but always these days, where the arrays' bytes allow them."""
 _FEWEST_DAYS = 10
 """Days read at a time at least: rain that was never differenced shows over seven days (FAULTS T13)."""
 
@@ -90,8 +92,13 @@ def input_bytes(group: GroupInputs) -> int:
 
 
 def shard_layout(inputs: Inputs, group: GroupInputs) -> tuple[int, int]:
-    """Days per chunk and per shard of a group's arrays."""
-    return pair_store.shard_days(max(array_bytes(inputs, group).values()))
+    """Days per chunk and per shard of a group's arrays.
+
+    A shard is also what a kill loses and what workers share: where there is much to read for small arrays, it has fewer days.
+    """
+    chunk, shard = pair_store.shard_days(max(array_bytes(inputs, group).values()))
+    most = max(_READ_BYTES // max(input_bytes(group) // max(len(group.days), 1), 1), _READ_DAYS)
+    return chunk, min(shard, chunk * max(most // chunk, 1))
 
 
 def _kinds(group: GroupInputs) -> int:

@@ -268,7 +268,7 @@ def _create_arrays(inputs: Inputs, node: Any, group: GroupInputs, days: tuple[in
         units_of = {"units": lookup(target).units}
         pair_store.create_array(node, f"target_{target}", (n, *geometry.fine.shape), days=days, attributes=units_of)
     scalars = inputs.forcings.names
-    pair_store.create_array(node, "scalars", (n, len(scalars)), days=days, attributes={"names": scalars})
+    pair_store.create_array(node, "scalars", (n, len(scalars)), days=pair_store.scalar_days(n), attributes={"names": scalars})
     node["scalars"][:] = inputs.forcings(group.days, group.calendar)
 
 

@@ -183,7 +183,7 @@ def change_scatter(findings: Findings, case: CaseFacts, data: Path) -> Picture |
         f"Scatter of emulated against true change of the mean for {case.name}. Captured fraction: {captured}.",
         save_figure(figure, data, name),
         save_csv(data, name, rows),
-        "maps/",
+        "maps.nc",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from downscale.errors import InputDataError
-from downscale.evaluate.scorecard import TRUTH, Scorecard, map_file, number, read_maps, read_scores, read_table
+from downscale.evaluate.scorecard import TRUTH, MapsFile, Scorecard, number, read_maps, read_scores, read_table
 
 BASELINES = ("ridge", "kernel_ridge", "bilinear", "climatology")
 TABLES = (
@@ -65,6 +65,10 @@ class Findings:
     grid: xr.Dataset
     spectra: xr.Dataset
     _maps: dict[tuple[str, str], xr.Dataset] = field(default_factory=dict)
+
+    @cached_property
+    def _maps_file(self) -> MapsFile:
+        return MapsFile(self.folder)
 
     @property
     def targets(self) -> list[str]:
@@ -139,7 +143,7 @@ class Findings:
     def maps(self, run: str, case: str) -> xr.Dataset:
         """Maps of a run for a case (or of the truth)."""
         if (run, case) not in self._maps:
-            self._maps[run, case] = read_maps(map_file(self.folder, run, case))
+            self._maps[run, case] = self._maps_file.read(run, case)
         return self._maps[run, case]
 
     def field_map(self, run: str, case: str, name: str) -> np.ndarray | None:

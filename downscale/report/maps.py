@@ -50,7 +50,7 @@ def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) ->
         f"differences. Mean absolute difference: {biases}.",
         png,
         file,
-        "maps/",
+        "maps.nc",
     )
 
 
@@ -112,7 +112,7 @@ def change_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) 
         f"Maps of the change of mean {variable} for {case.name}, {span}: truth {reference}; {captured}.",
         png,
         file,
-        "maps/",
+        "maps.nc",
     )
 
 
@@ -141,7 +141,7 @@ def climate_maps(findings: Findings, case: CaseFacts, variable: str, data: Path)
         f"Maps of emulated mean {variable} for {case.name} beside the RCM of the training years.",
         png,
         file,
-        "maps/",
+        "maps.nc",
     )
 
 

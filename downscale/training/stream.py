@@ -22,7 +22,8 @@ from downscale.training.reading import Holes, Portion, read_days
 from downscale.training.samples import as_inputs, check_memory, dates, day_labels, tell_replaced
 
 log = logging.getLogger(__name__)
-SHARD_DAYS = 128
+PART_DAYS = 128
+"""Days that are read together, at most: shards of small grids have many more, which would have to lie in memory at a time."""
 _AHEAD = 2
 """Requests that a process has at a time: one that it works on, one to go on with."""
 
@@ -243,14 +244,16 @@ def _most_at_once(reads: Sequence[_Read], last: np.ndarray, batches: int) -> int
 
 
 def _shards(portions: Sequence[Portion]) -> list[tuple[int, np.ndarray]]:
-    """(number of the portion, positions in its group) of the days that lie in one shard of the targets."""
+    """(number of the portion, positions in its group) of the days that lie in one shard of the targets, or in a piece of one."""
     parts = []
     for number, portion in enumerate(portions):
         arrays = getattr(portion.group, "node", {})
         name = f"target_{portion.group.targets[0]}" if arrays else ""
-        shards = getattr(arrays[name], "shards", None) if name in arrays else None
-        shard = portion.index // (shards[0] if shards else SHARD_DAYS)
-        parts += [(number, part) for part in np.split(portion.index, np.flatnonzero(np.diff(shard)) + 1)]
+        array = arrays.get(name)
+        shards = getattr(array, "shards", None)
+        days = min(shards[0], array.chunks[0] * max(PART_DAYS // array.chunks[0], 1)) if array is not None and shards else PART_DAYS
+        piece = portion.index // days
+        parts += [(number, part) for part in np.split(portion.index, np.flatnonzero(np.diff(piece)) + 1)]
     return parts
 
 

@@ -20,14 +20,14 @@ from downscale.evaluate.metrics.quantiles import ascending, quantiles
 from downscale.evaluate.metrics.season_means import Bins, DayMeans
 from downscale.evaluate.predictions import Prediction, PredictionReader, count_members, prediction_days
 from downscale.evaluate.publish import write_dataset
-from downscale.evaluate.scorecard import Score
+from downscale.evaluate.scorecard import Score, map_group
 from downscale.evaluate.selection import TimeTable
 from downscale.evaluate.transfer.tables import baseline_of
 from downscale.pairs.store import PairGroup
 from downscale.variables import lookup
 
 log = logging.getLogger(__name__)
-FOLDER = "ensembles"
+MAPS_FILE = "ensembles.nc"
 ONE_MEMBER = "a single member"
 ONLY_SPREAD = "mean and spread are there, no members"
 
@@ -156,7 +156,7 @@ class Scorer:
         return means
 
     def write_maps(self, one: Prediction, scored: Mapping[str, EnsembleSums]) -> None:
-        """ensembles/RUN__GROUP_KIND.nc: maps VARIABLE__crps, VARIABLE__ensemble_spread and VARIABLE__ensemble_rmse of all test days."""
+        """A group of ensembles.nc: maps VARIABLE__crps, VARIABLE__ensemble_spread and VARIABLE__ensemble_rmse of all test days."""
         data, fine = {}, self._context.store.fine
         main = self._bins.table.selections[0]
         for name, sums in scored.items():
@@ -167,8 +167,8 @@ class Scorer:
                 data[f"{name}__{metric}"] = xr.DataArray(values.reshape(fine.shape), dims=("y", "x"), attrs={"units": unit})
         about = {"run": one.run, "case": f"{self._group.name}/{one.kind}", "season": main.season}
         places = {"lat": (("y", "x"), fine.lat, {"units": "degrees_north"}), "lon": (("y", "x"), fine.lon, {"units": "degrees_east"})}
-        path = self._context.folder / FOLDER / f"{one.run}__{self._group.name}_{one.kind}.nc"
-        write_dataset(path, xr.Dataset(data, coords=places, attrs=about))
+        group = map_group(one.run, about["case"])
+        write_dataset(self._context.folder / MAPS_FILE, xr.Dataset(data, coords=places, attrs=about), group=group)
 
 
 MAPS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
