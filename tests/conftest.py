@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from submit_world import chain, nowhere, tools  # noqa: F401
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["DOWNSCALE_CACHE"] = "off"

@@ -22,11 +22,13 @@ def work(rank: int, log: Path, workspace: Path, how: str, model: dict, train: di
     os.environ.update(shared, RANK=str(rank), LOCAL_RANK=str(rank))
     import torch
 
-    from downscale.training import loop, modes, session
+    from downscale.training import distributed, loop, modes, session
 
     torch.set_num_threads(1)
     session.SAVE_SECONDS = 0.0
-    steps, plain = 0, loop._step
+    steps, plain, served = 0, loop._step, distributed._served
+    if how == "alone" and rank == 1:
+        os._exit(3)
 
     def step(*arguments):
         nonlocal steps
@@ -38,11 +40,16 @@ def work(rank: int, log: Path, workspace: Path, how: str, model: dict, train: di
             raise ValueError("this process is broken")
         return result
 
+    def waiting(*arguments, **options):
+        os.write(1, b"waits\n")
+        return served(*arguments, **options)
+
     config = make_config(workspace, model=model, train=train)
     try:
         with (
             patch.object(modes.PairStore, "open", classmethod(lambda cls, *arguments: make_store())),
             patch.object(loop, "_step", step),
+            patch.object(distributed, "_served", waiting),
             patch.object(modes, "SAVE_SECONDS", 0.0),
         ):
             modes.train_run(config, device="cpu")

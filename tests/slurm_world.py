@@ -1,4 +1,8 @@
-"""A SLURM of one node on the loopback interface, for tests: no systemd, no cgroups, no database, own folder, own ports, own keys."""
+"""A SLURM on the loopback interface, for tests: no systemd, no cgroups, no database, own folder, own ports, own keys.
+
+Its nodes are daemons on this machine: two that jobs go to by default, and a third one from which jobs of the partition ``urgent`` drive
+those of ``shared`` away.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(tempfile.gettempdir()) / "downscale-slurm"
+_NODES = ("n1", "n2", "n3")
 _PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel")
 _CONF = """\
 ClusterName=tests
@@ -31,19 +36,20 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
 SlurmctldPidFile={root}/slurmctld.pid
-SlurmdPidFile={root}/slurmd.pid
+SlurmdPidFile={root}/slurmd-%n.pid
 StateSaveLocation={root}/state
-SlurmdSpoolDir={root}/spool
+SlurmdSpoolDir={root}/spool/%n
 SlurmctldLogFile={root}/slurmctld.log
-SlurmdLogFile={root}/slurmd.log
+SlurmdLogFile={root}/slurmd-%n.log
 SlurmctldPort=26817
-SlurmdPort=26818
 SrunPortRange=26900-27400
 SlurmdParameters=config_overrides
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 InactiveLimit=0
 KillWait=20
 MinJobAge=3600
@@ -51,8 +57,10 @@ JobRequeue=1
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 State=UNKNOWN
-PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+NodeName=n[1-3] NodeHostname={host} NodeAddr=127.0.0.1 Port=[26818-26820] CPUs=4 RealMemory=32000 State=UNKNOWN
+PartitionName=debug Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName=shared Nodes=n3 MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=n3 MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -110,7 +118,7 @@ def _alone() -> Iterator[None]:
 
 
 def _start(environment: dict[str, str]) -> str:
-    """Start the three daemons afresh; what went wrong, or an empty text."""
+    """Start the daemons afresh; what went wrong, or an empty text."""
     for name in ("state", "spool"):
         shutil.rmtree(ROOT / name, ignore_errors=True)
         (ROOT / name).mkdir()
@@ -121,27 +129,28 @@ def _start(environment: dict[str, str]) -> str:
     (ROOT / "slurm.conf").write_text(_CONF.format(root=ROOT, host=socket.gethostname().split(".")[0]))
     files = [f"--{name}={ROOT}/munge.{ending}" for name, ending in (("socket", "sock"), ("pid-file", "pid"), ("log-file", "log"))]
     seed = f"--seed-file={ROOT}/munge.seed"
-    for command in (["munged", "--force", f"--key-file={key}", seed, *files], ["slurmctld", "-c"], ["slurmd"]):
+    nodes = [["slurmd", "-N", node] for node in _NODES]
+    for command in (["munged", "--force", f"--key-file={key}", seed, *files], ["slurmctld", "-c"], *nodes):
         command[0] = _program(command[0]) or command[0]
         done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             return f"{command[0]}: {done.stderr.strip()[-300:]}"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if _answers(environment) == "idle":
+        if _answers(environment) == f"{len(_NODES)} idle":
             return ""
         time.sleep(0.2)
-    return f"the node is not idle; see {ROOT}/slurmctld.log"
+    return f"the nodes are not idle; see {ROOT}/slurmctld.log"
 
 
 def _answers(environment: dict[str, str]) -> str:
-    """State of the node; empty where nobody answers."""
-    command = ["timeout", "10", "sinfo", "-h", "-o", "%t"]
+    """Number and state of the nodes; empty where nobody answers."""
+    command = ["timeout", "10", "sinfo", "-h", "-o", "%D %t"]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _end_daemons() -> None:
-    for name in ("slurmd", "slurmctld", "munge"):
+    for name in (*(f"slurmd-{node}" for node in _NODES), "slurmctld", "munge"):
         try:
             pid = int((ROOT / f"{name}.pid").read_text())
             os.kill(pid, signal.SIGTERM)

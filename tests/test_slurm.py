@@ -1,4 +1,4 @@
-"""Jobs under a real SLURM of one node: the whole chain, signals, time limits, a failing task, Dask, several processes."""
+"""Jobs under a real SLURM: the whole chain, signals, time limits, a failing task, preemption, Dask, several processes and nodes."""
 
 from __future__ import annotations
 
@@ -166,6 +166,18 @@ def test_a_training_told_to_stop_goes_on_and_ends_the_same(config, whole):
     assert same(weights(config), whole)
 
 
+@fault("S04", "a training that another job drives off its node goes on by itself and ends with the same weights")
+def test_a_preempted_training_goes_on_by_itself(config, whole):
+    submitted(config, "train", *LONG, "--set", "hpc.jobs.train.partition=shared")
+    until(config, lambda: "validation days, on" in log_of(config, "01-train"))
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"]
+    subprocess.run(urgent, check=True, capture_output=True)
+    assert ended(config)["01-train"].endswith("continued 1 time"), told(config)
+    said = log_of(config, "01-train")
+    assert "stopped by SIGTERM" in said and "going on after epoch" in said
+    assert same(weights(config), whole)
+
+
 @fault("S07", "a job that is too short goes on by itself, in the queue or as another job, and ends with the same weights")
 @pytest.mark.parametrize("requeue", ["true", "false"])
 def test_too_little_time_is_made_up_for(config, whole, requeue):
@@ -201,6 +213,14 @@ def test_a_failing_task_stops_the_chain_and_status_says_why(config):
     assert found["04-apply"] == "not run: 03-train-verify did not succeed"
 
 
+def test_gpus_that_this_slurm_has_not(config):
+    """The generic site promises GPUs; SLURM refuses the second job, and the first one is taken back."""
+    result = run_cli("submit", config, "prepare", "train", "--set", "hpc.jobs.train.gpus=1", "--no-estimate")
+    assert result.exit_code == 5 and len(result.stderr.strip().splitlines()) == 3, result.output
+    assert "SLURM refused the job: Invalid generic resource (gres) specification" in result.stderr
+    assert not jobs.unfinished((config.parent / "results").absolute()), told(config)
+
+
 def test_a_cancelled_chain_does_not_go_on(config):
     first, after = submitted(config, "train", "apply", *LONG, "--set", "train.epochs=3000")
     until(config, lambda: "validation days, on" in log_of(config, "01-train"))
@@ -212,9 +232,9 @@ def test_a_cancelled_chain_does_not_go_on(config):
 
 
 def test_dask_in_a_job_with_a_worker_that_dies(config, base):
-    """The store is that of one process."""
+    """On two nodes; the store is that of one process."""
     shutil.rmtree(config.parent / "results")
-    submitted(config, "prepare", "--dask", "2")
+    submitted(config, "prepare", "--dask", "2", "--set", "hpc.jobs.prepare.nodes=2")
 
     def registered() -> bool:
         return log_of(config, "01-prepare").count("Registered to:") == 2
@@ -229,26 +249,64 @@ def test_dask_in_a_job_with_a_worker_that_dies(config, base):
 
 
 def _workers(config: Path) -> list[int]:
-    """Processes that work for this workspace."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode("utf-8", "replace")
-        except OSError:
-            continue
-        if "distributed.cli.dask_worker" in words and str(config.parent) in words and words.split("\0")[0].endswith("python"):
-            found.append(int(path.parent.name))
-    return found
+    return _pythons("distributed.cli.dask_worker", config)
 
 
-def test_two_processes_train_one_network(config, base):
-    ok("train", base, "--set", "train.baselines=[]", "--name", "alone")
-    submitted(config, "train", "--set", "train.baselines=[]", "--set", "hpc.jobs.train.tasks=2")
+def _pythons(word: str, config: Path) -> list[int]:
+    """Processes of Python that work for this workspace, with a word in their command."""
+    commands = {int(path.parent.name): _text(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
+    ours = {pid: command for pid, command in commands.items() if word in command and str(config.parent) in command}
+    return [pid for pid, command in ours.items() if command.split("\0")[0].endswith("python")]
+
+
+def _text(path: Path | str) -> str:
+    """Of a file that may go at any time."""
+    try:
+        return Path(path).read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def crew(config: Path, *arguments: str, nodes: int) -> str:
+    """A training of two processes in the queue; its job."""
+    processes = f"{{tasks: 2, nodes: {nodes}, cpus: 1, time: '00:10:00', memory: 2GB}}"
+    (job,) = submitted(config, "train", "--set", "train.baselines=[]", "--set", f"hpc.jobs.train={processes}", *arguments)
+    return job
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_train_one_network(config, base, nodes):
+    if not (base.parent / "results" / "runs" / "alone").exists():
+        ok("train", base, "--set", "train.baselines=[]", "--name", "alone")
+    job = crew(config, nodes=nodes)
     assert ended(config)["01-train"].startswith("done"), told(config)
+    assert len(nodes_of(job)) == nodes
     logs = {path.name.split(".", 2)[2] for path in (config.parent / "results" / "slurm" / "logs").glob("*-01-train.*")}
     assert logs == {"log", "rank0.log", "rank1.log"}
     said = log_of(config, "01-train")
-    assert "0: " in said and "1: " in said and "process 1 of 2" in said
+    assert "0: " in said and "1: " in said and "process 0 of 2" in said
     alone = load_file(base.parent / "results" / "runs" / "alone" / "model.safetensors")
     for name, value in weights(config).items():
         assert value.nan_to_num().allclose(alone[name].nan_to_num(), rtol=1e-2, atol=1e-3), name
+
+
+def nodes_of(job: str) -> list[str]:
+    """That a job ran on."""
+    said = subprocess.run(
+        ["squeue", "--states=all", "--noheader", "--jobs", job, "--format=%N"], capture_output=True, text=True, check=True
+    )
+    names = subprocess.run(["scontrol", "show", "hostnames", said.stdout.strip()], capture_output=True, text=True, check=True)
+    return names.stdout.split()
+
+
+@fault("S06", "a process that dies on one of two nodes ends the job on both within seconds")
+def test_a_process_that_dies_on_one_node_ends_the_job_on_both(config):
+    crew(config, *LONG, "--set", "train.epochs=3000", nodes=2)
+    until(config, lambda: "validation days, on" in log_of(config, "01-train"))
+    second = min(pid for pid in _pythons("downscale\0train", config) if "\0SLURM_PROCID=1\0" in _text(f"/proc/{pid}/environ"))
+    os.kill(second, signal.SIGKILL)
+    died = time.monotonic()
+    found = ended(config)["01-train"]
+    assert "process 1 has ended (SLURM: Killed)" in found, told(config)
+    assert "another process of this training has ended" in log_of(config, "01-train"), told(config)
+    assert time.monotonic() - died < 30.0

@@ -1,89 +1,22 @@
-"""Jobs without a cluster: scripts for any path, chains, refusals, what a script does when its command stops, what status says."""
+"""Jobs without a cluster: chains, refusals, what sites offer and jobs ask for, estimates."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
-import shlex
 import subprocess
-import time
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from conftest import run_cli
-from faults import fault
-from ruamel.yaml import YAML
+from submit_world import NUMBERS, STRANGE, lines_of, planned, write_config
 
 from downscale.cli import estimate
 from downscale.config.load import load_config
-from downscale.errors import ConfigError, EnvironmentMissingError, InputDataError
-from downscale.hpc import jobs, slurm
-from downscale.hpc.locks import holder
+from downscale.errors import ConfigError, InputDataError
 from downscale.hpc.resources import resources_of
-from downscale.hpc.scripts import Job, Setting, render
+from downscale.hpc.scripts import render
 from downscale.hpc.sites import load_site, names
-from downscale.hpc.submit import STAGES, Request, plan, setting_of
-
-CONFIG = """\
-workspace: results
-sources:
-  R: {role: rcm, files: ["rcm/*.nc"]}
-  G: {role: gcm, files: ["gcm/*.nc"], drives: R}
-predictors: [{name: tas}]
-targets: [{name: pr}]
-upscale: {to: G}
-split: {train: [2001], validation: [2002], test: [2003]}
-train: {on: [R/perfect], epochs: 2}
-"""
-STRANGE = "a b'c\"d $HOME `ls` ü;&*"
-
-
-def write_config(folder: Path, **hpc: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    data = YAML(typ="safe").load(CONFIG)
-    data["hpc"] = {"environment": {"venv": "venv"}, **hpc}
-    path = folder / "config.yaml"
-    path.write_text(json.dumps(data))
-    return path
-
-
-def planned(config: Path, *stages: str, overrides=(), **request: object) -> tuple[list[Job], Setting]:
-    cfg = load_config(config, overrides)
-    asked = Request(config, stages or ("prepare", "train", "apply", "evaluate"), overrides, **request)
-    site = load_site(cfg.hpc.site)
-    return plan(cfg, asked, site, {}), setting_of(cfg, asked, site)
-
-
-@pytest.fixture
-def tools(tmp_path, monkeypatch):
-    """SLURM's commands as small scripts: tools(name, bash text); what they were called with is in tools.calls()."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    log = tmp_path / "calls"
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-
-    def write(name: str, text: str = "") -> None:
-        path = folder / name
-        path.write_text(f"#!/bin/bash\nprintf '%s\\n' \"{name} $*\" >>{log}\n{text}\n")
-        path.chmod(0o755)
-
-    write.calls = lambda: log.read_text().splitlines() if log.exists() else []
-    write.log = log
-    return write
-
-
-@pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    """A machine without SLURM."""
-    (tmp_path / "empty").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-
-
-NUMBERS = "n=$(cat $0.n 2>/dev/null || echo 100); echo $((n + 1)) >$0.n; echo $n"
-"""sbatch that gives numbers from 100."""
-
+from downscale.hpc.submit import STAGES
 
 # --- chains ------------------------------------------------------------------------------------------------------------------------
 
@@ -143,10 +76,6 @@ def test_print_shows_all_scripts_and_writes_nothing(tmp_path, nowhere):
 
 
 # --- refusals: exit 5 or 2, three lines -----------------------------------------------------------------------------------------------
-
-
-def lines_of(result) -> list[str]:
-    return result.stderr.strip().splitlines()
 
 
 def test_without_slurm(tmp_path, nowhere):
@@ -218,6 +147,9 @@ def test_too_little_time_for_the_warning(tmp_path):
     config = write_config(tmp_path, jobs={"train": {"time": "00:02:00"}})
     result = run_cli("submit", config, "train", "--print")
     assert result.exit_code == 2 and "hpc.jobs.train.time" in result.stderr
+    config = write_config(tmp_path, warning_seconds=10, jobs={"train": {"time": "00:01:00"}})
+    result = run_cli("submit", config, "train", "--print")
+    assert result.exit_code == 2 and "60 s before the end of a job of 60 s" in result.stderr  # every stage keeps a minute free
 
 
 @pytest.mark.parametrize(("name", "word"), [("a\nb", "control character"), ("a%jb", "signs of its own"), ("a\\b", "signs of its own")])
@@ -281,293 +213,6 @@ def load_config_of(hpc: dict):
 def test_nothing_strange_gets_into_the_lines_of_sbatch(tmp_path, hpc):
     with pytest.raises(ConfigError):
         load_config(write_config(tmp_path), [f"hpc={hpc}"])
-
-
-# --- what a script does -----------------------------------------------------------------------------------------------------------------
-
-
-class Node:
-    """Runs a job's script as SLURM would, with a python that notes its arguments and ends as told."""
-
-    def __init__(self, folder: Path, tools, **hpc: object) -> None:
-        self.tools, self.config = tools, write_config(folder / STRANGE, **hpc)
-        tools("srun", 'while [[ "$1" == --* ]]; do shift; done\nexec "$@"')
-        python = self.config.parent / "venv" / "bin" / "python"
-        python.parent.mkdir(parents=True)
-        arguments, code = (shlex.quote(str(folder / name)) for name in ("arguments", "code"))
-        python.write_text(f"#!/bin/bash\nprintf '%s\\0' \"$@\" >{arguments}\nexit $(cat {code})\n")
-        python.chmod(0o755)
-        self.folder = folder
-
-    def run(self, code: int, *stages: str, number: int = 0, arguments=(), **environment: str) -> tuple[int, dict]:
-        found, setting = planned(self.config, *stages)
-        job, setting = found[number], replace(setting, chain="0001")
-        setting.folder.mkdir(parents=True, exist_ok=True)
-        (setting.workspace / "slurm" / "logs").mkdir(exist_ok=True)
-        (self.folder / "code").write_text(str(code))
-        script = self.folder / "script"
-        script.write_text(render(job, setting))
-        shell = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "5", **environment}
-        done = subprocess.run(["bash", str(script), *arguments], env=shell, capture_output=True, text=True, timeout=60, check=False)
-        self.said = done.stdout + done.stderr
-        task = f".{environment['SLURM_ARRAY_TASK_ID']}" if "SLURM_ARRAY_TASK_ID" in environment else ""
-        return done.returncode, json.loads((setting.folder / f"{job.key}{task}.json").read_text())
-
-    def arguments(self) -> list[str]:
-        return (self.folder / "arguments").read_text().split("\0")[:-1]
-
-
-def test_the_command_gets_its_words_as_they_are(tmp_path, tools):
-    node = Node(tmp_path, tools, jobs={"prepare": {"cpus": 2, "array": 2}})
-    code, state = node.run(0, "prepare", SLURM_ARRAY_TASK_ID="1", SLURM_ARRAY_JOB_ID="4")
-    assert (code, state["state"], state["job"], state["restarts"]) == (0, "done", "4", 0), node.said
-    assert node.arguments() == ["-P", "-m", "downscale", "prepare", str(node.config), "--workers", "2", "--part", "2/2"]
-
-
-def test_a_failure_is_kept_as_it_is(tmp_path, tools):
-    code, state = Node(tmp_path, tools).run(4, "prepare")
-    assert (code, state["state"], state["code"]) == (4, "failed", 4)
-
-
-@pytest.mark.parametrize("exit_code", [75, 138])
-def test_a_stopped_command_goes_back_to_the_queue(tmp_path, tools, exit_code):
-    tools("scontrol")
-    tools("sleep")
-    node = Node(tmp_path, tools)
-    code, state = node.run(exit_code, "train", SLURM_RESTART_COUNT="2")
-    assert (code, state["state"], state["restarts"]) == (75, "requeued", 2), node.said
-    assert tools.calls()[-2:] == ["scontrol requeue 5", "sleep 300"]  # it waits to be ended
-
-
-@pytest.mark.parametrize("forbidden", [False, True])
-def test_or_submits_itself_again_and_takes_those_that_wait_along(tmp_path, tools, forbidden):
-    """Also where the site says that it may go back to the queue, and then it may not."""
-    node = Node(tmp_path, tools, requeue=forbidden)
-    tools("scontrol", '[ "$1" != requeue ]')
-    tools("sbatch", f'env | grep -c ^SLURM_ >>{tools.log}; echo "9;cluster"')
-    tools("squeue", "echo '6|afterok:5(unfulfilled)'; echo '7|afterok:15(unfulfilled)'; echo '8|afterok:3:5_*(unfulfilled)'")
-    code, state = node.run(75, "train", arguments=["1"], SLURM_ARRAY_X="y")
-    assert (code, state["state"], state["next"], state["restarts"]) == (0, "continued", "9", 1), node.said
-    script = node.config.parent / "results" / "slurm" / "0001" / "01-train.sh"
-    calls = [line for line in tools.calls() if not line.startswith("srun")]
-    assert calls[forbidden] == f"sbatch --parsable {script} 2" and calls[forbidden + 1] == "0"
-    assert calls[-2:] == [
-        "scontrol update JobId=6 Dependency=afterok:5,afterok:9",
-        "scontrol update JobId=8 Dependency=afterok:3:5,afterok:9",
-    ]
-
-
-def test_a_task_of_an_array_submits_itself_alone(tmp_path, tools):
-    node = Node(tmp_path, tools, requeue=False, jobs={"apply": {"array": 4}})
-    tools("sbatch", "echo 9")
-    tools("scontrol")
-    tools("squeue", "echo '6|afterok:4_*(unfulfilled)'")
-    code, state = node.run(75, "apply", SLURM_ARRAY_TASK_ID="3", SLURM_ARRAY_JOB_ID="4")
-    assert (code, state["state"], state["job"]) == (0, "continued", "4"), node.said
-    assert any("--array=3" in line for line in tools.calls())
-    assert tools.calls()[-1] == "scontrol update JobId=6 Dependency=afterok:4,afterok:9"
-
-
-def test_it_does_not_go_on_for_ever_nor_after_cancel(tmp_path, tools):
-    tools("scontrol")
-    node = Node(tmp_path, tools, continuations=3)
-    code, state = node.run(75, "train", SLURM_RESTART_COUNT="3")
-    assert (code, state["state"]) == (75, "limit") and "hpc.continuations" in node.said
-    (node.config.parent / "results" / "slurm" / "0001" / "cancelled").touch()
-    code, state = node.run(75, "train")
-    assert (code, state["state"]) == (75, "stopped")
-    assert not [line for line in tools.calls() if line.startswith("scontrol")]
-
-
-def test_an_environment_that_is_not_there(tmp_path, tools):
-    node = Node(tmp_path, tools, environment={"venv": "venv", "lines": ["export A=1", "module load nothing  # here"]})
-    code, state = node.run(0, "train")
-    assert (code, state["state"], state["code"]) == (5, "failed", 5) and "module load nothing" in node.said
-    assert not (tmp_path / "arguments").exists()
-
-
-def test_a_container_sees_what_it_needs(tmp_path):
-    environment = {"container": "image.sif", "bind": ["more"]}
-    config = write_config(tmp_path, environment=environment, jobs={"train": {"gpus": 1}})
-    found, setting = planned(config, "train")
-    command = next(line for line in render(found[0], setting).splitlines() if line.startswith("command=("))
-    words = shlex.split(command.removeprefix("command=(").removesuffix(")"))
-    binds = [f"--bind={tmp_path / name}" for name in ("results", "", "rcm", "gcm", "more")]
-    assert words[:3] == ["apptainer", "exec", "--nv"] and words[3 : 3 + len(binds)] == [bind.rstrip("/") for bind in binds]
-    assert words[8:12] == [str(tmp_path / "image.sif"), "python", "-P", "-m"]
-
-
-def test_several_ranks_have_a_log_each_and_the_failed_one_the_last_word(tmp_path, tools):
-    node = Node(tmp_path, tools, jobs={"train": {"tasks": 2, "cpus": 1}})
-    tools(
-        "srun",
-        'while [[ "$1" == --* ]]; do shift; done\n'
-        'for rank in 0 1; do SLURM_PROCID=$rank "$@" 2>&1 | sed "s/^/$rank: /"; done; sleep 0.3; exit 1',
-    )
-    python = node.config.parent / "venv" / "bin" / "python"
-    python.write_text(
-        '#!/bin/bash\n[ $SLURM_PROCID = 1 ] && echo "error: another process of this training has ended" || echo "error: broken disk"\n'
-    )
-    code, state = node.run(1, "train")
-    assert code == 1 and state["state"] == "failed" and node.said.strip().splitlines()[-1] == "error: broken disk", node.said
-    logs = sorted((node.config.parent / "results" / "slurm" / "logs").glob("*.log"))
-    assert [path.name for path in logs] == ["0001-01-train.5.rank0.log", "0001-01-train.5.rank1.log"]
-
-
-# --- what status says --------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def chain(tmp_path):
-    """A workspace with a chain: three jobs, the second an array; chain(key=state) writes what a job says of itself."""
-    folder = tmp_path / "slurm" / "0001"
-    folder.mkdir(parents=True)
-    (tmp_path / "slurm" / "logs").mkdir()
-    entries = [("01-prepare", "10", [], 0), ("02-apply-shares", "11", ["01-prepare"], 2), ("03-evaluate", "12", ["02-apply-shares"], 0)]
-    jobs.write_chain(folder, "config.yaml", [jobs.Entry(key, key[3:], number, after, tasks) for key, number, after, tasks in entries])
-
-    def said(key: str, state: str, **more: object) -> None:
-        facts = {"state": state, "code": 0, "job": "10", "next": "", "began": 0, "ended": 90, "host": "n1", "restarts": 0, **more}
-        (folder / f"{key}.json").write_text(json.dumps(facts))
-
-    said.workspace = tmp_path
-    return said
-
-
-def status(chain) -> list[str]:
-    return [line.partition(": ")[2] for line in jobs.job_lines(chain.workspace)]
-
-
-def test_status_from_our_own_files_alone(chain, nowhere):
-    chain("01-prepare", "done", restarts=1)
-    chain("02-apply-shares.0", "done", job="11")
-    chain("02-apply-shares.1", "failed", code=4, job="11")
-    (chain.workspace / "slurm" / "logs" / "0001-02-apply-shares.11_1.log").write_text("error: no such file\nsrun: error: task 0\n")
-    prepare, apply, evaluate = status(chain)
-    assert prepare == "done: 90 s on n1, continued 1 time"
-    assert apply.startswith("1 done, 1 failed; 11_1: exit code 4 on n1: no such file (")
-    assert evaluate == "not run: 02-apply-shares did not succeed"
-    chain("01-prepare", "running")
-    assert status(chain)[0] == "running: when it was last heard of on n1; SLURM does not answer here"
-    chain("02-apply-shares.1", "stopped", job="11")
-    assert "submit again" in status(chain)[1]
-
-
-QUEUE = """cat <<END
-10|RUNNING|None|(null)|n7
-11_0|PENDING|Dependency|afterok:10(unfulfilled)|
-11_1|PENDING|Dependency|afterok:10(unfulfilled)|
-12|PENDING|Dependency|afterok:11_*(unfulfilled)|
-END"""
-
-
-def test_status_of_waiting_jobs(chain, tools):
-    tools("squeue", QUEUE)
-    assert status(chain) == ["running: on n7", "2 pending: waits for 01-prepare", "pending: waits for 02-apply-shares"]
-    assert jobs.unfinished(chain.workspace) == ["12", "11", "10"]
-    tools("squeue", "echo '10|PENDING|BeginTime||'; echo '11_[0-1]|PENDING|Dependency|x|'; echo '12|PENDING|QOSMaxJobsPerUserLimit||'")
-    chain("01-prepare", "requeued", restarts=1)
-    prepare, _, evaluate = status(chain)
-    assert prepare.startswith("pending: SLURM lets a job") and prepare.endswith("continued 2 times")
-    assert evaluate == "pending: QOSMaxJobsPerUserLimit"
-
-
-@pytest.mark.parametrize("by", ["sacct", "scontrol"])
-def test_status_of_killed_jobs(chain, tools, by):
-    tools("squeue")
-    tools(
-        "sacct",
-        "echo '10|TIMEOUT|None|n3'; echo '11_[0-1]|CANCELLED by 0|Dependency|'; echo '12|CANCELLED|None|'" if by == "sacct" else "exit 1",
-    )
-    tools(
-        "scontrol",
-        'case "$*" in *10) echo "JobId=10 JobState=TIMEOUT Reason=TimeLimit Dependency=(null) NodeList=n3";; '
-        '*11) echo "JobId=11 ArrayJobId=11 ArrayTaskId=0-1 JobState=CANCELLED Reason=DependencyNeverSatisfied";; '
-        "*) echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1;; esac",
-    )
-    chain("01-prepare", "running")
-    prepare, apply, evaluate = status(chain)
-    assert prepare == "killed: the time limit came before it could stop on n1"
-    assert apply == "2 not run: 01-prepare did not succeed"
-    assert evaluate == "not run: 02-apply-shares did not succeed"
-    assert any(line.startswith("scontrol") for line in tools.calls()) == (by == "scontrol")
-
-
-def test_a_job_that_went_on_is_the_other_one(chain, tools):
-    tools("squeue", "echo '20|PENDING|Priority||'; echo '11_0|PENDING|Dependency||'; echo '12|PENDING|Dependency||'")
-    chain("01-prepare", "continued", next="20", restarts=0)
-    assert status(chain)[0] == "pending: others come first, continued 1 time"
-    tools("squeue", "echo '10|COMPLETED|None||'; echo '20|RUNNING|None||n2'")
-    chain("01-prepare", "running", job="20", restarts=1)
-    assert status(chain)[0] == "running: on n1, continued 1 time" and jobs.unfinished(chain.workspace) == ["20"]
-
-
-def test_jobs_of_others_with_the_same_numbers(chain, tools):
-    chain("01-prepare", "running")
-    tools("squeue", f"echo '10|RUNNING|None||n1|/elsewhere'; echo '11_0|PENDING|Priority|||{chain.workspace}'")
-    prepare, apply, _ = status(chain)
-    assert prepare.startswith("killed: without a word") and "1 pending" in apply
-    assert jobs.unfinished(chain.workspace) == ["11"]
-
-
-def test_a_damaged_record_is_no_traceback(chain, nowhere):
-    (chain.workspace / "slurm" / "0001" / "01-prepare.json").write_text("{")
-    assert len(status(chain)) == 3
-    (chain.workspace / "slurm" / "0001" / "chain.json").write_text("[]")
-    assert status(chain) == []
-
-
-def test_status_shows_the_jobs(tmp_path, tools):
-    tools("squeue", "echo '100|PENDING|Priority|(null)|'")
-    tools("scancel")
-    tools("sbatch", NUMBERS)
-    config = write_config(tmp_path)
-    run_cli("submit", config, "evaluate", "--no-estimate")
-    assert "01-evaluate (job 100): pending: others come first" in run_cli("status", config).output
-
-
-def test_a_slow_slurm_is_no_answer(tools, monkeypatch):
-    tools("squeue", "sleep 5")
-    tools("sbatch", "sleep 5")
-    monkeypatch.setattr(slurm, "_SECONDS", 0.2)
-    assert slurm.queue(Path("/")) is None
-    with pytest.raises(EnvironmentMissingError, match="refused"):
-        slurm.sbatch(Path("x"), [], folder=Path("/"))
-
-
-def test_python_m_downscale_is_the_command():
-    import sys
-
-    done = subprocess.run([sys.executable, "-P", "-m", "downscale", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("downscale ")
-
-
-@fault(
-    "S11",
-    "on another node: taken over after a minute of silence where SLURM says that the job has ended, or this is the same job, begun anew",
-)
-@pytest.mark.parametrize(("said", "over"), [("FAILED", True), ("PENDING", True), ("RUNNING", False), ("", False)])
-def test_the_lock_of_a_job_that_slurm_has_ended(tmp_path, tools, monkeypatch, said, over):
-    """On another node, and silent for more than a minute, but not yet for ten."""
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    tools("squeue", f"echo {said}")
-    path = tmp_path / ".lock"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": "77", "restart": ""}))
-    old = time.time() - 90
-    os.utime(path, (old, old))
-    assert holder(path) == ("" if over else "process 1 on elsewhere, job 77")
-    monkeypatch.setenv("SLURM_JOB_ID", "77")  # this is that job, on another node
-    assert holder(path)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert not holder(path)
-
-
-def test_a_scheduler_that_is_not_there():
-    from downscale.hpc.dask_pool import Pool
-
-    with pytest.raises(EnvironmentMissingError, match="no scheduler answers") as error:
-        Pool(scheduler="nonsense://127.0.0.1:1")
-    assert error.value.code == 5 and len(error.value.lines()) == 3
 
 
 # --- estimates ---------------------------------------------------------------------------------------------------------------------------

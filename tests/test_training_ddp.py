@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from ddp_world import Crew  # noqa: E402
 from faults import fault  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from downscale.errors import ConfigError  # noqa: E402
+from downscale.errors import ConfigError, EnvironmentMissingError  # noqa: E402
+from downscale.hpc import ranks  # noqa: E402
 from downscale.hpc.ranks import Place, first_host, place  # noqa: E402
 from downscale.training.distributed import Ranks, _buckets  # noqa: E402
 
@@ -33,7 +35,9 @@ def losses(run: Path) -> list[list[float]]:
 # --- what does not need processes ---------------------------------------------------------------------------------------------
 
 
-def test_the_place_is_read_from_torchrun_or_srun():
+def test_the_place_is_read_from_torchrun_or_srun(monkeypatch):
+    monkeypatch.setattr(ranks, "_known", lambda host: host[0] != "m")
+    monkeypatch.setattr(ranks, "node_address", {"m1": "10.0.0.7", "m2": ""}.get)
     assert place({}) == Place()
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}
     assert place(torchrun) == Place(3, 4, 1, "n1", 29500)
@@ -47,10 +51,16 @@ def test_the_place_is_read_from_torchrun_or_srun():
         "SLURM_JOB_ID": "123",
     }
     assert place(srun) == Place(2, 4, 0, "n07", 20123)
+    assert place({**srun, "SLURM_STEP_NUM_NODES": "1"}).host == "localhost"
+    assert place({**srun, "SLURM_STEP_NODELIST": "m[1-2]"}).host == "10.0.0.7"  # no name service has the name, SLURM has the address
+    assert place({**srun, "SLURM_STEP_NODELIST": "m[2-3]", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.8"}).host == "10.0.0.8"  # or srun
     assert place({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "123"}) == Place()  # the batch script itself
     with pytest.raises(ConfigError, match="MASTER_ADDR") as error:
         place({"RANK": "0", "WORLD_SIZE": "2"})
     assert error.value.code == 2
+    with pytest.raises(EnvironmentMissingError, match="address of node m2") as error:
+        place({**srun, "SLURM_STEP_NODELIST": "m2,m3"})
+    assert error.value.code == 5 and len(error.value.lines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -159,3 +169,16 @@ def test_the_end_of_one_is_the_end_of_all(tmp_path, how):
     assert codes == ([1, 1] if how == "fail" else [1, -9]), crew.said(0) + crew.said(1)
     assert "another process of this training has ended" in crew.said(0)
     assert not (run_of(tmp_path) / "DONE").exists()
+
+
+@fault("S06", "a process that dies before all have met: the others hear a signal while they wait, and exit 75")
+def test_a_signal_is_heard_while_a_process_waits_for_the_others(tmp_path):
+    crew = Crew(tmp_path, 2, how="alone")
+    deadline = time.monotonic() + 60
+    while "waits" not in crew.said(0):
+        assert time.monotonic() < deadline, crew.said(0)
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.kill(crew.processes[0].pid, signal.SIGTERM)
+    assert crew.end(seconds=20) == [75, 3], crew.said(0)
+    assert "stopped by SIGTERM before the first step" in crew.said(0)

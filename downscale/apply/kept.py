@@ -1,14 +1,18 @@
 """Computed blocks of an unfinished period, kept beside its files: who goes on writes them again, and computes only what is missing.
 
-One file of records. A record is its length and its CRC-32 (little-endian, 8 and 4 bytes), then safetensors: the days, the fields, the
-numbers of each day, and what had been counted up to there. A record that a kill broke off is cut off.
+One file of records. A record is the lengths of its two parts and their CRC-32 (little-endian, 8, 8 and 4 bytes); safetensors of the days,
+the numbers of each day and what had been counted up to there; then the fields as they lie in memory, float32. A record that a kill broke
+off is cut off.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import math
 import struct
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -26,8 +30,10 @@ from downscale.hpc.paths import refuse_links
 from downscale.training.moments import Sums
 
 log = logging.getLogger(__name__)
-_HEAD = struct.Struct("<QI")
-_SAID, _FIELD, _SERIES, _SUMS = "said", "field.", "series.", "sums"
+WORTH = 4.0
+"""Blocks that took less than so many times the time of keeping them to compute are not kept."""
+_HEAD = struct.Struct("<QQI")
+_SAID, _SERIES, _SUMS = "said", "series.", "sums"
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class KeptBlocks:
         refuse_links(path)
         self.path, self._recipe = path, recipe
         self._stream: BinaryIO | None = None
+        self._computing = self._keeping = 0.0
 
     def read(self, days: np.ndarray) -> Iterator[Block]:
         """The blocks that are there, in order; what follows the last whole one is cut off.
@@ -88,20 +95,40 @@ class KeptBlocks:
         if done:
             log.info("%s: %d of %d days were computed before", self.path.parent, done, len(days))
 
-    def add(self, block: Block) -> None:
-        """Keep a block, after all were read. Where the disk has no room for it nothing is kept, and a warning says so."""
+    def add(self, block: Block, seconds: float) -> None:
+        """Keep a block, after all were read, as long as that is worth it.
+
+        Where the disk has no room for it nothing is kept, and a warning says so.
+
+        Args:
+            block: the next one.
+            seconds: that it took to compute.
+        """
         if self._stream is None:
             return
-        said = {"recipe": self._recipe, "missing": block.missing, "counts": block.counts}
+        self._computing += seconds
+        if self._computing < WORTH * self._keeping:
+            log.debug("%s: blocks take %.2g s to compute and %.2g to keep", self.path.parent, self._computing, self._keeping)
+            self.remove()
+            return
+        started = time.monotonic()
+        self._write(self._stream, block)
+        self._keeping += time.monotonic() - started
+
+    def _write(self, stream: BinaryIO, block: Block) -> None:
+        fields = [np.ascontiguousarray(one, np.float32) for one in block.fields]
+        said = {"recipe": self._recipe, "missing": block.missing, "counts": block.counts, "shapes": [one.shape for one in fields]}
         tensors = {"days": block.days, _SAID: np.frombuffer(json.dumps(said).encode(), np.uint8)}
-        tensors |= {f"{_FIELD}{position}": one for position, one in enumerate(block.fields)}
         tensors |= {f"{_SERIES}{name}": one for name, one in block.series.items()}
         tensors |= block.sums.tensors(_SUMS) if block.sums is not None else {}
-        data = save({name: np.ascontiguousarray(one) for name, one in tensors.items()})
+        about = save({name: np.ascontiguousarray(one) for name, one in tensors.items()})
+        checksum = functools.reduce(lambda known, one: zlib.crc32(one.data, known), fields, zlib.crc32(about))
         try:
-            self._stream.write(_HEAD.pack(len(data), zlib.crc32(data)))
-            self._stream.write(data)
-            self._stream.flush()
+            stream.write(_HEAD.pack(len(about), sum(one.nbytes for one in fields), checksum))
+            stream.write(about)
+            for one in fields:
+                stream.write(one.data)
+            stream.flush()
         except OSError as error:
             log.warning("%s: finished blocks cannot be kept (%s); killed now, this period begins anew", self.path.parent, error.strerror)
             self.remove()
@@ -132,22 +159,23 @@ class KeptBlocks:
         head = stream.read(_HEAD.size)
         if len(head) < _HEAD.size:
             return None
-        length, checksum = _HEAD.unpack(head)
-        if length > self.path.stat().st_size - stream.tell():
+        about, size, checksum = _HEAD.unpack(head)
+        if about + size > self.path.stat().st_size - stream.tell():
             return None
-        data = stream.read(length)
-        if zlib.crc32(data) != checksum:
+        parts = stream.read(about), stream.read(size)
+        if zlib.crc32(parts[1], zlib.crc32(parts[0])) != checksum:
             return None
         try:
-            return self._block(load(data))
+            return self._block(load(parts[0]), np.frombuffer(parts[1], np.float32))
         except (SafetensorError, ValueError, KeyError, TypeError):
             return None
 
-    def _block(self, tensors: Mapping[str, np.ndarray]) -> Block | None:
+    def _block(self, tensors: Mapping[str, np.ndarray], values: np.ndarray) -> Block | None:
         said = json.loads(tensors[_SAID].tobytes())
         if said["recipe"] != self._recipe:
             return None
-        fields = tuple(tensors[f"{_FIELD}{position}"] for position in range(sum(name.startswith(_FIELD) for name in tensors)))
+        ends = np.cumsum([math.prod(shape) for shape in said["shapes"]])[:-1]
+        fields = tuple(part.reshape(shape) for part, shape in zip(np.split(values, ends), said["shapes"], strict=True))
         series = {name.removeprefix(_SERIES): one for name, one in tensors.items() if name.startswith(_SERIES)}
         sums = Sums.from_tensors(tensors, _SUMS) if f"{_SUMS}.number" in tensors else None
         return Block(tensors["days"], fields, series, said["missing"], said["counts"], sums)

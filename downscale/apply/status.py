@@ -43,7 +43,7 @@ def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
 def _pairs(root: Path) -> tuple[list[str], str]:
     """GROUP_KIND of the store, and its state."""
     parts = parts_at_work(root)
-    busy = holder(root / ".lock") or "; ".join(f"part {name}, {who}" for name, who in parts.items())
+    busy = (holder(root / ".lock") if _preparing(root) else "") or "; ".join(f"part {name}, {who}" for name, who in parts.items())
     try:
         attributes = read_attributes(root / STORE_NAME)
     except InputDataError:
@@ -55,6 +55,11 @@ def _pairs(root: Path) -> tuple[list[str], str]:
     kinds = {"rcmu": "perfect", "gcm": "imperfect"}
     arrays = [(name, key) for name in attributes["groups"] for key in kinds if (root / STORE_NAME / name / f"predictors_{key}").is_dir()]
     return [f"{name}_{kinds[key]}" for name, key in arrays], f"done: {', '.join(attributes['groups'])}" + (f"; {busy}" if busy else "")
+
+
+def _preparing(root: Path) -> bool:
+    """Whether the lock of the workspace, where it is held, is that of prepare: it is evaluate's once the store is whole."""
+    return not (root / STORE_NAME).exists() or (root / f"{STORE_NAME}.partial").exists()
 
 
 def _run(path: Path) -> str:
@@ -92,11 +97,13 @@ def _prediction(folder: Path) -> str:
 
 
 def _scores(root: Path, predictions: list[str]) -> str:
+    busy = "" if _preparing(root) else holder(root / ".lock")
     if not (root / "scores" / "scores.csv").is_file():
-        busy = holder(root / ".lock")
         return f"in work: {busy}" if busy else "not begun: run downscale evaluate"
     written = (root / "scores" / "scores.csv").stat().st_mtime_ns
     newer = [
         name for name in predictions if (path := root / "predictions" / name / MANIFEST).is_file() and path.stat().st_mtime_ns > written
     ]
+    if busy:
+        return f"done; in work again: {busy}"
     return "done" + (f": {len(newer)} predictions are newer: run downscale evaluate again" if newer else "")

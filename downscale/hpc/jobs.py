@@ -12,7 +12,7 @@ from typing import Any
 
 from downscale.errors import EnvironmentMissingError
 from downscale.hpc import slurm
-from downscale.hpc.outcomes import Entry, Table, Task, number_of, outcome
+from downscale.hpc.outcomes import SIGKILLED, Entry, Table, Task, number_of, outcome
 from downscale.hpc.scripts import SLURM
 
 _RECORD = "chain.json"
@@ -42,16 +42,26 @@ def write_chain(folder: Path, config: str, entries: Sequence[Entry]) -> None:
 
 
 def unfinished(workspace: Path) -> list[str]:
-    """Numbers of the workspace's jobs that SLURM still has, the last ones first."""
-    return list(
-        dict.fromkeys(task.number.partition("_")[0] for _, _, tasks in _chains(workspace, ask=False) for task in tasks if task.active)
-    )
+    """Numbers of the workspace's jobs that SLURM still has, the last ones first.
+
+    Raises:
+        EnvironmentMissingError: SLURM does not say what is in its queue.
+    """
+    table = _queue(workspace)
+    if table is None:
+        raise EnvironmentMissingError(
+            "SLURM does not say which jobs of this workspace it has: squeue fails, or takes too long",
+            where=str(workspace / SLURM),
+            hint="try again when squeue answers; nothing was submitted or cancelled",
+        )
+    chains = _chains(workspace, table, ask=False)
+    return list(dict.fromkeys(task.number.partition("_")[0] for _, _, tasks in chains for task in tasks if task.active))
 
 
 def job_lines(workspace: Path) -> list[str]:
     """A line for each job of the last chain, and for those of earlier chains that SLURM still has."""
     lines, last = [], None
-    for folder, entry, tasks in _chains(workspace, ask=True):
+    for folder, entry, tasks in _chains(workspace, _queue(workspace), ask=True):
         last = last or folder
         if folder == last or any(task.active for task in tasks):
             lines.append(f"{folder.name}/{entry.key} (job {entry.job}{f', {entry.tasks} tasks' if entry.tasks else ''}): {_told(tasks)}")
@@ -62,7 +72,7 @@ def cancel(workspace: Path) -> list[str]:
     """End all jobs of a workspace that are not finished; none of them goes on by itself.
 
     Raises:
-        EnvironmentMissingError: there is no SLURM here, or it refuses.
+        EnvironmentMissingError: there is no SLURM here, it does not answer, or it refuses.
     """
     slurm.require_slurm()
     waiting = unfinished(workspace)
@@ -81,22 +91,27 @@ def _folders(workspace: Path) -> list[Path]:
     return sorted((path.parent for path in (workspace / SLURM).glob(f"[0-9]*/{_RECORD}")), reverse=True)
 
 
-def _chains(workspace: Path, *, ask: bool) -> Iterator[tuple[Path, Entry, list[Task]]]:
+def _queue(workspace: Path) -> Table | None:
+    """What SLURM says of the workspace's jobs; None: it does not answer."""
+    return slurm.queue(workspace) if _folders(workspace) else {}
+
+
+def _chains(workspace: Path, table: Table | None, *, ask: bool) -> Iterator[tuple[Path, Entry, list[Task]]]:
     """All jobs with their tasks, the last job of the last chain first.
 
     Args:
         workspace: of the experiment.
+        table: see _queue().
         ask: what SLURM remembers of jobs that are not in the queue, for the last chain.
     """
     folders = _folders(workspace)
-    table = slurm.queue(workspace) if folders else {}
     for folder in folders:
         entries = _entries(folder)
         owns = {entry.key: _own(folder, entry) for entry in entries}
         known: Table | None = table
         if ask and folder == folders[0] and table is not None:
             numbers = {number for entry in entries for own in owns[entry.key] for number in _open_numbers(entry, own)}
-            known = {**slurm.history(number for number in numbers if not _has(table, number)), **table}
+            known = {**slurm.history((number for number in numbers if not _has(table, number)), workspace), **table}
         found: dict[str, list[Task]] = {}
         for entry in entries:
             failed = [key for key in entry.after if any(task.word not in ("done", "pending", "running") for task in found[key])]
@@ -128,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _open_numbers(entry: Entry, own: Mapping[str, Any]) -> list[str]:
     """Jobs whose end has to be asked for."""
-    if own.get("state") in ("done", "failed", "stopped", "limit"):
+    if own.get("state") in ("done", "failed", "stopped", "limit") and own.get("code") != SIGKILLED:
         return []
     return [number_of(entry, own)]
 
@@ -138,10 +153,11 @@ def _has(table: Table, number: str) -> bool:
 
 
 def _told(tasks: Sequence[Task]) -> str:
-    """One job in words; the tasks of an array by how they stand, with the first of those that did not succeed."""
+    """One job in words; the tasks of an array by how they stand, with the first of those that did not succeed, if one failed that one."""
     if len({(task.word, task.more) for task in tasks}) == 1:
         many = f"{len(tasks)} " if len(tasks) > 1 else ""
         return f"{many}{tasks[0].word}{f': {tasks[0].more}' if tasks[0].more else ''}"
     counts = {word: sum(task.word == word for task in tasks) for word in dict.fromkeys(task.word for task in tasks)}
-    bad = next((f"; {task.number}: {task.more}" for task in tasks if task.word not in ("done", "pending", "running")), "")
-    return ", ".join(f"{count} {word}" for word, count in counts.items()) + bad
+    bad = [task for task in tasks if task.word not in ("done", "pending", "running")]
+    worst = [f"; {task.number}: {task.more}" for task in sorted(bad, key=lambda task: task.word not in ("failed", "killed"))]
+    return ", ".join([f"{count} {word}" for word, count in counts.items()]) + "".join(worst[:1])

@@ -20,6 +20,7 @@ _KILLED = {
     "PREEMPTED": "another job took its place",
     "CANCELLED": "cancelled",
     "FAILED": "it ended before it could say why",
+    "SIGKILL": "out of memory, or by hand: raise hpc.jobs.{stage}.memory",
 }
 _REASONS = {
     "BeginTime": "SLURM lets a job that went back to the queue wait, about two minutes",
@@ -27,8 +28,10 @@ _REASONS = {
     "Resources": "no node is free",
 }
 _LOG_BYTES = 20_000
-_ERROR = re.compile(r"(?:\d+: )?error: (.+)")
-"""An error of ours in a log, where it may have the number of a rank before it."""
+_ERROR = re.compile(r"(?:\d+: )?error: (?!stopped by )(.+)|slurmstepd\S*: error: (execve.+)")
+"""An error of ours in a log, where it may have the number of a rank before it, or SLURM's that a program is not there."""
+SIGKILLED = 137
+"""Exit code of a program that was killed by SIGKILL, which nobody can hear."""
 Table = Mapping[str, Standing]
 
 
@@ -93,7 +96,7 @@ def outcome(folder: Path, entry: Entry, number: int, own: Mapping[str, Any], tab
     if state == "done":
         return Task("done", _span(own), False, name)
     if state == "failed":
-        return Task("failed", f"exit code {own.get('code')}{_where(own)}{_why(folder, entry, task)}", False, name)
+        return Task(*_failed(folder, entry, task, own, standing), False, name)
     if state in ("stopped", "limit"):
         many = f" after continuing {own.get('restarts')} times" if state == "limit" else ""
         return Task("stopped", f"everything is saved{many}: submit again to go on", False, name)
@@ -136,8 +139,20 @@ def _ended(standing: Standing | None, own: Mapping[str, Any], entry: Entry) -> t
         return "killed", f"without a word{_where(own)}: time, memory or its node; see its log"
     if not own and standing.state == "CANCELLED":
         return "not run", "a job that it waited for did not succeed" if "ependency" in standing.reason else "cancelled"
+    if standing.state == "COMPLETED":
+        return "done", "SLURM says so; the job could not note it itself, was the disk full?"
     why = _KILLED.get(standing.state, standing.state.lower()).format(stage=entry.stage)
     return "killed", f"{why}{_where(own)}" + (f" ({standing.reason})" if standing.reason and standing.state == "FAILED" else "")
+
+
+def _failed(folder: Path, entry: Entry, task: int | None, own: Mapping[str, Any], standing: Standing | None) -> tuple[str, str]:
+    """Of a job whose command ended badly, by its own word; whether memory was short only SLURM knows, and not every one does."""
+    why, log = _why(folder, entry, task)
+    told = f"{_where(own)}{f': {why}' if why else ''}{f' ({log})' if log else ''}"
+    sure = standing is not None and standing.state == "OUT_OF_MEMORY"
+    if sure or (own.get("code") == SIGKILLED and not why):
+        return "killed", f"{_KILLED['OUT_OF_MEMORY' if sure else 'SIGKILL'].format(stage=entry.stage)}{told}"
+    return "failed", f"exit code {own.get('code')}{told}"
 
 
 def _where(own: Mapping[str, Any]) -> str:
@@ -150,14 +165,14 @@ def _span(own: Mapping[str, Any]) -> str:
     return f"{took}{_where(own)}" + (f", continued {own['restarts']} time{'s' * (own['restarts'] > 1)}" if own.get("restarts") else "")
 
 
-def _why(folder: Path, entry: Entry, task: int | None) -> str:
-    """The last error in a job's log."""
-    ending = ".log" if task is None else f"_{task}.log"
-    logs = [path for path in (folder.parents[1] / LOGS).glob(f"{folder.name}-{entry.key}.*{ending}") if "rank" not in path.name]
+def _why(folder: Path, entry: Entry, task: int | None) -> tuple[str, str]:
+    """The last error in a job's log, and the log; the logs of its processes, and of Dask, are others."""
+    own = re.compile(rf"{re.escape(f'{folder.name}-{entry.key}')}\.\d+{'' if task is None else f'_{task}'}\.log")
+    logs = [path for path in (folder.parents[1] / LOGS).glob(f"{folder.name}-{entry.key}.*.log") if own.fullmatch(path.name)]
     for path in sorted(logs, key=lambda one: one.stat().st_mtime_ns, reverse=True)[:1]:
         with path.open("rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - _LOG_BYTES))
             lines = stream.read().decode("utf-8", "replace").splitlines()
-        errors = [match[1] for line in lines if (match := _ERROR.match(line))]
-        return f": {errors[-1]} ({path})" if errors else f" ({path})"
-    return ""
+        errors = [match[1] or match[2] for line in lines if (match := _ERROR.match(line))]
+        return errors[-1] if errors else "", str(path)
+    return "", ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from downscale.config.hpc import HpcConfig, JobConfig, StageName, seconds_of
 from downscale.errors import ConfigError, EnvironmentMissingError
 from downscale.hpc.room import parse_size
+from downscale.hpc.signals import MARGIN_SECONDS
 from downscale.hpc.sites import GpuNodes, Nodes, Site
 
 _CPUS = 4
@@ -24,7 +25,7 @@ class Resources:
     Attributes:
         seconds: until SLURM ends it.
         memory: bytes of a node; None: not asked for.
-        cpus: of a process.
+        cpus: of a process; one for a worker of Dask.
         gpus: of a process.
         tasks: processes, or workers of Dask.
         nodes: that they are spread over.
@@ -79,14 +80,21 @@ def resources_of(site: Site, hpc: HpcConfig, stage: StageName, estimate: tuple[i
     expected = estimate or _UNKNOWN
     if dask:
         expected = (expected[0], _PROGRAM_BYTES + here * _WORKER_BYTES)
+    elif tasks > 1:
+        expected = (expected[0], here * expected[1])
     seconds, memory, notes = _limited(nodes, job, expected, stage)
-    if seconds < 2 * hpc.warning_seconds:
+    free = max(hpc.warning_seconds, int(MARGIN_SECONDS))
+    if seconds < 2 * free:  # it would be continued again and again without doing anything
         raise ConfigError(
-            f"{stage} would be told to stop {hpc.warning_seconds} s before the end of a job of {seconds} s",
+            f"{stage} would stop {free} s before the end of a job of {seconds} s",
             where=f"hpc.jobs.{stage}.time",
-            hint="give it more time, or lower hpc.warning_seconds",
+            hint=f"give it {2 * free} s or more" + (", or lower hpc.warning_seconds" if free > MARGIN_SECONDS else ""),
         )
-    cpus = job.cpus or (gpus * nodes.cpus_per_gpu if isinstance(nodes, GpuNodes) and nodes.cpus_per_gpu else 1 if dask else _CPUS)
+    cpus = job.cpus or (gpus * nodes.cpus_per_gpu if isinstance(nodes, GpuNodes) and nodes.cpus_per_gpu else _CPUS)
+    if dask:
+        cpus = 1
+        ignored = [f"hpc.jobs.{stage}.{name}" for name in ("cpus", "array") if (getattr(job, name) or 1) > 1]
+        notes += [f"{stage}: each worker of --dask has one core and one thread; {' and '.join(ignored)} not used"] if ignored else []
     if nodes.cpus is not None and cpus * here > nodes.cpus:
         notes.append(f"{stage}: {cpus * here} cores of a node asked for, the site has {nodes.cpus}")
         cpus = max(1, nodes.cpus // here)

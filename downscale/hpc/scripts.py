@@ -9,10 +9,13 @@ from pathlib import Path
 
 from downscale.errors import ConfigError
 from downscale.hpc.resources import Resources
+from downscale.hpc.shell import END, FUNCTIONS, LAST_WORDS
 
 SLURM = "slurm"
 LOGS = "slurm/logs"
 """Folders of scripts and states, and of logs, below the workspace."""
+_LEAST_WAIT = 60
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,19 @@ def render(job: Job, setting: Setting) -> str:
         raise ConfigError(
             "SLURM takes % and \\ in the path of a log for signs of its own", where=str(setting.workspace), hint="give another workspace"
         )
+    unbound = [path for path in setting.bind if set(":,") & set(path)]
+    if unbound:
+        raise ConfigError("a container takes : and , in the path of a folder for signs of its own", where=unbound[0], hint="rename it")
     parts = [
         "#!/bin/bash",
         *(f"#SBATCH {option}" for option in _options(job, setting)),
         *_begin(job, setting),
-        _FUNCTIONS,
+        FUNCTIONS,
         *_environment(job, setting),
         f"command=({_words(_prefix(job, setting))} -m downscale {_words(job.command)})",
         *([f'command+=({job.option} "${{items[task]}}")'] if job.items and job.option else []),
         *(_dask(job, setting) if job.dask else _step(job, setting)),
-        _END,
+        END,
     ]
     return "\n".join(parts)
 
@@ -133,95 +139,19 @@ def _begin(job: Job, setting: Setting) -> list[str]:
     ]
 
 
-_FUNCTIONS = r"""count=${1:-0}
-task=${SLURM_ARRAY_TASK_ID:-}
-name=$key${task:+.$task}
-own=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
-began=$(date +%s)
-restarts=$((count + ${SLURM_RESTART_COUNT:-0}))
-ended=
-trap 'ended=1' TERM
-
-note() {  # what happened, exit code or null, number of the job that goes on
-  printf '{"state": "%s", "code": %s, "job": "%s", "next": "%s", "began": %s, "ended": %s, "host": "%s", "restarts": %s}\n' \
-    "$1" "$2" "$own" "${3:-}" "$began" "$(date +%s)" "$(hostname)" "$restarts" >"$here/$name.new" &&
-    mv -f -- "$here/$name.new" "$here/$name.json"
-}
-
-require() {  # exit code, what was tried
-  [ "$1" -eq 0 ] && return
-  printf 'error: the environment cannot be set up: %s ended with %s\n' "$2" "$1"
-  note failed 5
-  exit 5
-}
-
-move_dependants() {  # jobs that wait for this one wait for job $1 too
-  local job waits done=0 tries=0
-  until mkdir -- "$here/moving" 2>/dev/null; do  # tasks of an array do this one after the other
-    tries=$((tries + 1))
-    [ $tries -gt 100 ] && break
-    sleep 0.3
-  done
-  while IFS='|' read -r job waits; do
-    case "$waits" in
-      *:"$own"[!0-9]* | *:"$own")
-        waits=$(printf '%s' "$waits" | sed 's/([^)]*)//g; s/_\*//g')
-        scontrol update JobId="$job" Dependency="$waits,afterok:$1" || done=1 ;;
-    esac
-  done < <(squeue --noheader --states=PENDING --user="$(id -u)" --format='%A|%E')
-  rmdir -- "$here/moving" 2>/dev/null
-  return $done
-}
-
-go_on() {  # after exit code 75: the rest of the work, in this job or in another one
-  local new
-  if [ -e "$here/cancelled" ]; then
-    note stopped 75; exit 75
-  fi
-  if [ "$restarts" -ge "$limit" ]; then
-    printf 'stopped: this job was continued %s times, which is the limit (hpc.continuations); submit again to go on\n' "$restarts"
-    note limit 75; exit 75
-  fi
-  if [ -n "$ended" ] && ! scontrol show job "$SLURM_JOB_ID" | grep -q 'Reason=TimeLimit'; then
-    note stopped 75; exit 75  # somebody ended the job, or SLURM sends it back to the queue by itself
-  fi
-  if [ "$requeue" -eq 1 ] && [ -z "$ended" ]; then
-    note requeued 75
-    if scontrol requeue "$SLURM_JOB_ID"; then
-      sleep 300  # until SLURM ends this script: an exit code of its own, heard later, would count as a failure
-      exit 75
-    fi
-  fi
-  new=$(for name in ${!SLURM_*}; do [ "$name" = SLURM_CONF ] || unset "$name"; done
-    sbatch --parsable ${task:+--array="$task"} "$here/$key.sh" $((restarts + 1)))
-  new=${new%%;*}
-  if [ -z "$new" ]; then
-    printf 'stopped: the rest of the work could not be submitted; submit again to go on\n'
-    note stopped 75; exit 75
-  fi
-  printf 'the rest of the work goes on in job %s\n' "$new"
-  note continued 75 "$new"
-  move_dependants "$new" || exit 75
-  exit 0
-}
-
-note running null"""
-
-_END = r"""case $code in
-  0) note done 0 ;;
-  75 | 138) go_on ;;  # 138: the warning came before the stage could listen
-  *) note failed "$code" ;;
-esac
-exit "$code"
-"""
-
-
 def _environment(job: Job, setting: Setting) -> list[str]:
-    """Shell lines of the site or the config, each looked at, and the threads of a process."""
+    """Shell lines of the site or the config, each looked at, then the program that they should give, and the threads of a process."""
     lines = job.resources.environment if setting.lines is None else setting.lines
     threads = 1 if job.stage in ("prepare", "evaluate") else job.resources.cpus
     checked = [part for line in lines for part in (line, f"require $? {shlex.quote(line)}")]
-    return [*checked, f"export OMP_NUM_THREADS={threads} PYTHONUNBUFFERED=1"]
+    program = shlex.quote(_prefix(job, setting)[0])
+    there = [f"command -v -- {program} >/dev/null", f'require $? {program} "is not there"']
+    ours = [
+        "HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-FALSE}",
+        f"OMP_NUM_THREADS={threads}",
+        "PYTHONUNBUFFERED=1",
+    ]  # workers of Dask, too
+    return [*checked, *there, f"export {' '.join(ours)}"]
 
 
 def _prefix(job: Job, setting: Setting) -> list[str]:
@@ -239,19 +169,21 @@ def _words(words: Sequence[str]) -> str:
 def _step(job: Job, setting: Setting) -> list[str]:
     """The command as a job step, so that signals reach it; with several processes, a log of each besides."""
     asked = job.resources
-    srun = f"srun --nodes={asked.nodes} --ntasks={asked.tasks} --cpus-per-task={asked.cpus} --kill-on-bad-exit=0 --wait=0"
+    wait = max(setting.warning, _LEAST_WAIT)  # when all are told to stop, the first one may save longer than the others
+    srun = f"srun --nodes={asked.nodes} --ntasks={asked.tasks} --cpus-per-task={asked.cpus} --kill-on-bad-exit=0 --wait={wait}"
     if asked.tasks == 1:
         return [f'{srun} "${{command[@]}}"', "code=$?"]
+    tee = 'trap "" TERM INT USR1; exec tee'
     return [
+        LAST_WORDS,
         f"log={LOGS}/{setting.chain}-$name.$SLURM_JOB_ID",
-        f"{srun} --label bash -c '",
+        f"{srun} --label bash -c '",  # the command itself is the task, because many a SLURM signals only that
         "  log=$1.rank$SLURM_PROCID.log; shift",
-        '  exec "$@" > >(trap "" TERM INT USR1; exec tee -a -- "$log") 2>&1',
-        '\' rank "$log" "${command[@]}"',
+        f'  exec "$@" > >({tee} -a -- "$log") 2>&1',
+        f'\' rank "$log" "${{command[@]}}" 2> >({tee} -- "$log.srun" >&2)',
         "code=$?",
-        '[ $code -eq 0 ] || [ $code -eq 75 ] || for file in "$log".rank*.log; do  # the message of the one that failed stands last',
-        "  tail -n 25 -- \"$file\" | grep -q '^error: another process' || tail -n 25 -- \"$file\" | sed -n '/^error: /,$p'",
-        "done",
+        "case $code in 0 | 75 | 138) ;; *) last_words ;; esac",
+        'rm -f -- "$log.srun"',
     ]
 
 

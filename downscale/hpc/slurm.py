@@ -14,6 +14,12 @@ from downscale.errors import EnvironmentMissingError
 
 _SECONDS = 60.0
 _WORD = re.compile(r"(\w+)=(\S*)")
+_REFUSALS = (
+    ("contact|timed out|respond|connect", "SLURM's controller does not answer: see sinfo, and try again later"),
+    ("dependency", "--after has to name a job that SLURM still knows: see squeue"),
+    ("", "see hpc.jobs, hpc.account and the site profile (docs/howto/site-profiles.md)"),
+)
+"""What to do where SLURM refuses a job, by a word of its answer."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def sbatch(script: Path, arguments: Sequence[str], *, folder: Path) -> str:
         raise EnvironmentMissingError(
             f"SLURM refused the job: {_first(answer.stderr) or 'without a word'}",
             where=str(script),
-            hint="see hpc.jobs, hpc.account and the site profile (docs/howto/site-profiles.md)",
+            hint=next(hint for word, hint in _REFUSALS if re.search(word, answer.stderr, re.IGNORECASE)),
         )
     return number
 
@@ -87,12 +93,15 @@ def queue(folder: Path) -> dict[str, Standing] | None:
     return found
 
 
-def history(jobs: Iterable[str]) -> dict[str, Standing]:
-    """What SLURM remembers of jobs that may have left the queue: by sacct, else by scontrol; fewer than asked for where it does not."""
+def history(jobs: Iterable[str], folder: Path) -> dict[str, Standing]:
+    """What SLURM remembers of jobs that may have left the queue: by sacct, else by scontrol; fewer than asked for where it does not.
+
+    The folder is what it is for queue(): accounting keeps jobs for years, and numbers begin anew.
+    """
     wanted = sorted(set(jobs))
     if not wanted:
         return {}
-    found = _sacct(wanted)
+    found = _sacct(wanted, os.path.realpath(folder))
     for job in {job for job in wanted if not any(_belongs(one, job) for one in found)}:
         found |= _scontrol(job)
     return found
@@ -102,16 +111,22 @@ def _belongs(number: str, job: str) -> bool:
     return number == job or number.startswith(f"{job}_")
 
 
-def _sacct(jobs: Sequence[str]) -> dict[str, Standing]:
-    answer = _run(
-        ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(jobs)}", "--format=JobID,State,Reason,NodeList"]
-    )
+def _sacct(jobs: Sequence[str], here: str) -> dict[str, Standing]:
+    fields = "JobID,State,Reason,NodeList,ExitCode,WorkDir"
+    answer = _run(["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(jobs)}", f"--format={fields}"])
     found = {}
     for line in answer.stdout.splitlines() if answer.returncode == 0 else ():
-        parts = line.split("|")
-        if len(parts) == 4 and parts[1]:
-            found[parts[0]] = Standing(parts[1].split()[0], _no(parts[2]), "", parts[3])  # "CANCELLED by 1000"
+        number, state, reason, nodes, code, where = (*line.split("|", 5), "", "", "", "", "")[:6]
+        if state and where in ("", here):
+            state = state.split()[0]  # "CANCELLED by 1000"
+            found[number] = Standing(state, _no(reason) or (_code(code) if state == "FAILED" else ""), "", _no(nodes))
     return found
+
+
+def _code(text: str) -> str:
+    """``9:0`` is an exit code, ``0:9`` a signal."""
+    code, _, number = text.partition(":")
+    return f"signal {number}" if number not in ("", "0") else f"exit code {code}" if code else ""
 
 
 def _scontrol(job: str) -> dict[str, Standing]:
@@ -125,17 +140,25 @@ def _scontrol(job: str) -> dict[str, Standing]:
     return found
 
 
+def node_address(node: str) -> str:
+    """The address that SLURM knows a node by; empty where it does not answer."""
+    answer = _run(["scontrol", "--oneliner", "show", "node", node])
+    return dict(_WORD.findall(answer.stdout)).get("NodeAddr", "") if answer.returncode == 0 else ""
+
+
 def _run(command: Sequence[str], *, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A command of SLURM; what belongs to a job that this may run in does not become part of another one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, cwd=folder, env=environment, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, cwd=folder, env=environment, check=False, start_new_session=True
+        )  # a session of its own: Ctrl-C does not end it between what it does and what it says
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]}: {error}")
 
 
 def _no(word: str) -> str:
-    return "" if word in ("None", "(null)", "(None)", "none", "N/A") else word
+    return "" if word in ("None", "(null)", "(None)", "none", "N/A", "None assigned") else word
 
 
 def _first(text: str) -> str:

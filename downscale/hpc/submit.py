@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from downscale.config.hpc import JobConfig, StageName
 from downscale.config.schema import ExperimentConfig
-from downscale.errors import ConfigError, DownscaleError, OutputExistsError
+from downscale.errors import ConfigError, OutputExistsError, Stopped
 from downscale.hpc import slurm
 from downscale.hpc.jobs import Entry, new_chain, next_number, unfinished, write_chain
 from downscale.hpc.paths import refuse_links
 from downscale.hpc.resources import resources_of
 from downscale.hpc.room import require_writable
 from downscale.hpc.scripts import LOGS, SLURM, Job, Setting, render
+from downscale.hpc.signals import StopFlag
 from downscale.hpc.sites import Site
 
+log = logging.getLogger(__name__)
 STAGES: tuple[StageName, ...] = ("prepare", "train", "few-shot", "apply", "evaluate")
 _DASK = ("prepare", "evaluate")
 _LEARNING = ("train", "few-shot", "apply")
+_NUMBER = re.compile(r"\d+(_\d+)?")
 Estimates = Mapping[str, tuple[int, int]]
 """Stage -> seconds and bytes that it is expected to take."""
 
@@ -61,12 +69,17 @@ class _Chain:
 
 
 def check_stages(stages: Sequence[str]) -> list[StageName]:
-    """The stages, if all of them are stages; ConfigError otherwise."""
-    known = {name: name for name in STAGES}
+    """The stages, if all of them are stages, each once and in order; ConfigError otherwise."""
+    known: dict[str, StageName] = {name: name for name in STAGES}
     unknown = [stage for stage in stages if stage not in known]
     if unknown:
         raise ConfigError(f"'{unknown[0]}' is not a stage that can be submitted", where="STAGE...", hint=f"use {', '.join(STAGES)}")
-    return [known[stage] for stage in stages]  # type: ignore[index]
+    found = [known[stage] for stage in stages]
+    wrong = [f"{two} after {one}" for one, two in pairwise(found) if STAGES.index(two) <= STAGES.index(one)]
+    if wrong:
+        order = f"give each once, in this order: {', '.join(STAGES)}"
+        raise ConfigError(f"{wrong[0]} is not the order of the stages", where="STAGE...", hint=order)
+    return found
 
 
 def plan(cfg: ExperimentConfig, request: Request, site: Site, estimates: Estimates) -> list[Job]:
@@ -80,6 +93,8 @@ def plan(cfg: ExperimentConfig, request: Request, site: Site, estimates: Estimat
         raise ConfigError("few-shot needs a run to go on from", where="submit", hint="give --from RUN, also where this chain trains it")
     if request.dask and not set(request.stages) & set(_DASK):
         raise ConfigError("--dask is for prepare and evaluate", where="submit", hint="leave it out, or add such a stage")
+    if request.after is not None and not _NUMBER.fullmatch(request.after):
+        raise ConfigError(f"--after: '{request.after}' is not the number of a job", where="submit", hint="give a number that squeue shows")
     chain = _Chain()
     for stage in request.stages:
         for name, job in _stage(cfg, request, site, stage, estimates.get(stage)):
@@ -164,32 +179,48 @@ def submit(cfg: ExperimentConfig, request: Request, jobs: Sequence[Job], setting
     Raises:
         EnvironmentMissingError: there is no SLURM, or it refuses a job; then none of the chain stays in the queue.
         OutputExistsError: jobs of this workspace are still in the queue, and the chain is not put behind them.
+        Stopped: a signal came; none of the chain stays in the queue.
     """
     slurm.require_slurm()
+    scripts = [render(job, setting) for job in jobs]
     require_writable(setting.workspace)
     waiting = unfinished(setting.workspace)
-    if waiting and request.after is None:
+    if waiting and (request.after or "").partition("_")[0] not in waiting:
         raise OutputExistsError(
             f"jobs of this workspace are still in the queue: {', '.join(waiting)}",
             where=str(setting.workspace),
-            hint="wait for them, end them with downscale cancel, or put the new ones behind with --after JOB",
+            hint=f"wait for them, end them with downscale cancel, or put the new ones behind with --after {waiting[0]}",
         )
     refuse_links(setting.workspace / SLURM)
     (setting.workspace / LOGS).mkdir(parents=True, exist_ok=True)
     new_chain(setting.folder)
     entries: list[Entry] = []
-    try:
-        for job in jobs:
-            script = setting.folder / f"{job.key}.sh"
-            script.write_text(render(job, setting), encoding="utf-8")
-            numbers = [entry.job for entry in entries if entry.key in job.after] or ([request.after] if request.after else [])
-            number = slurm.sbatch(script, _dependency(numbers), folder=setting.workspace)
-            entries.append(Entry(job.key, job.stage, number, list(job.after), len(job.items)))
-            write_chain(setting.folder, str(request.config.absolute()), entries)
-    except DownscaleError:
-        slurm.scancel([entry.job for entry in reversed(entries)])
-        raise
+    with StopFlag() as stop:  # between sbatch and the record of its job nothing else may come
+        try:
+            for job, text in zip(jobs, scripts, strict=True):
+                script = setting.folder / f"{job.key}.sh"
+                script.write_text(text, encoding="utf-8")
+                numbers = [entry.job for entry in entries if entry.key in job.after] or ([request.after] if request.after else [])
+                number = slurm.sbatch(script, _dependency(numbers), folder=setting.workspace)
+                entries.append(Entry(job.key, job.stage, number, list(job.after), len(job.items)))
+                write_chain(setting.folder, str(request.config.absolute()), entries)
+                if stop.set:
+                    raise Stopped(f"stopped by {stop.name}; the jobs are taken back", hint="run the same command again to submit them")
+        except BaseException:
+            _take_back(setting.folder, entries)
+            raise
     return entries
+
+
+def _take_back(folder: Path, entries: Sequence[Entry]) -> None:
+    """End the jobs of a chain that is not whole; it leaves nothing behind where none of them has begun and SLURM has ended them all."""
+    with suppress(OSError):
+        (folder / "cancelled").touch()
+    refused = slurm.scancel([entry.job for entry in reversed(entries)])
+    if refused:
+        log.warning("SLURM does not take all of them back (%s): try downscale cancel", refused)
+    elif not any(folder.glob("*-*.json")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _dependency(jobs: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,14 +19,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from downscale.errors import DownscaleError
+from downscale.errors import DownscaleError, Stopped
 from downscale.hpc.ranks import Place, place
+from downscale.hpc.signals import StopFlag
 
 log = logging.getLogger(__name__)
 STEP_TIMEOUT = timedelta(minutes=10)
 """Longest time that a process waits for the others within the training."""
 _WAIT = timedelta(days=1)
 """Longest time that they wait for the first one, which alone prepares a run and publishes it."""
+_LOOK = timedelta(seconds=2)
+"""Longest time that a process that waits for others to begin does not look whether it was told to stop."""
 _BUCKET = 2**23
 """Numbers that are sent together (32 MiB of float32)."""
 _LEAST = 2
@@ -147,13 +151,14 @@ class _Total(torch.autograd.Function):
 
 
 @contextmanager
-def ranks_of(device: torch.device) -> Iterator[Ranks]:
+def ranks_of(device: torch.device, stop: StopFlag) -> Iterator[Ranks]:
     """The processes that torchrun or srun started together with this one, connected; ALONE when there are no others.
 
     GPUs talk by NCCL, CPUs by gloo; flags and the end of a process always go by gloo, which sees at once that another one is gone.
 
     Raises:
         ConfigError: see hpc.ranks.place.
+        Stopped: a signal came before all processes were there.
         DownscaleError: another process has ended, or did not answer in time.
     """
     here = place()
@@ -166,8 +171,8 @@ def ranks_of(device: torch.device) -> Iterator[Ranks]:
         for handler in logging.getLogger("downscale").handlers:
             handler.setLevel(max(handler.level, logging.WARNING))  # what all have to say, the first one says
     try:
-        ranks = _connect(here, device)
-        log.info("process %d of %d, %s", here.rank + 1, here.world, device.type)
+        ranks = _connect(here, device, stop)
+        log.info("process %d of %d (from 0), %s", here.rank, here.world, device.type)
         yield ranks
         ranks.wait()
     except (RuntimeError, dist.DistError) as error:
@@ -175,19 +180,45 @@ def ranks_of(device: torch.device) -> Iterator[Ranks]:
             raise
         raise DownscaleError(
             "another process of this training has ended or does not answer",
-            where=f"process {here.rank + 1} of {here.world}",
+            where=f"seen by process {here.rank} of {here.world} (from 0)",
             hint="look at what the others said; the same command goes on from the last checkpoint",
         ) from error
     dist.destroy_process_group()
 
 
-def _connect(here: Place, device: torch.device) -> Ranks:
-    master = here.rank == 0 and not here.serving
-    server = dist.TCPStore(here.host, here.port, here.world, is_master=master, timeout=STEP_TIMEOUT)
+def _connect(here: Place, device: torch.device, stop: StopFlag) -> Ranks:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store = dist.PrefixStore("downscale", server)
+    store = dist.PrefixStore("downscale", _meet(here, stop))
     dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.world, timeout=STEP_TIMEOUT)
     return Ranks(here.rank, here.world, dist.new_group(backend="gloo", timeout=_WAIT))
+
+
+def _meet(here: Place, stop: StopFlag) -> dist.TCPStore:
+    """What the processes find each other by, once all are there. One may have died before, so a signal is heard while they wait."""
+    until = time.monotonic() + STEP_TIMEOUT.total_seconds()
+    master = here.rank == 0 and not here.serving
+    all_here = [f"here/{rank}" for rank in range(here.world)]
+    store: dist.TCPStore | None = None
+    while store is None or not store.check(all_here):
+        if stop.set:
+            raise Stopped(f"stopped by {stop.name} before the first step", hint="run the command again to go on")
+        if time.monotonic() > until:
+            raise RuntimeError("timed out: not all processes came")
+        try:
+            store = store or _served(here, master=master)
+        except dist.DistNetworkError:
+            if master:
+                raise
+        time.sleep(min(1.0, 0.05 * here.world))  # all of them ask the first one
+    store.set_timeout(STEP_TIMEOUT)
+    return store
+
+
+def _served(here: Place, *, master: bool) -> dist.TCPStore:
+    """The store of process 0, with this process in it; an error where it does not answer soon."""
+    store = dist.TCPStore(here.host, here.port, here.world, is_master=master, timeout=_LOOK, wait_for_workers=False)
+    store.set(f"here/{here.rank}", "")
+    return store
 
 
 def _of_connection(error: Exception) -> bool:

@@ -77,7 +77,7 @@ def train_run(
     """
     seeds: list[int | None] = [seed] if seed is not None or not cfg.train.seeds else list(cfg.train.seeds)
     where, found = resolve_device(device), []
-    with StopFlag.in_job(cfg.train.margin_seconds) as stop, ranks_of(where) as ranks:
+    with StopFlag.in_job(cfg.train.margin_seconds) as stop, ranks_of(where, stop) as ranks:
         for one in seeds:
             own = f"{name}-seed{one}" if name is not None and len(seeds) > 1 else name
             planner = partial(_plan, cfg, mode=mode, source_run=source_run, shots=shots, seed=one, name=own)
