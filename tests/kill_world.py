@@ -61,7 +61,7 @@ elif stage in ("train", "few-shot"):
 elif stage == "apply":
     import torch, downscale.apply.kept
     torch.set_num_threads(1)
-    telling(downscale.apply.kept.KeptBlocks, "add", lambda self, block, seconds: len(block.days))
+    telling(downscale.apply.kept.KeptBlocks, "add", lambda self, block: len(block.days))
 else:
     import downscale.evaluate.blocks, downscale.evaluate.kept
     downscale.evaluate.blocks.BLOCK_BYTES = 4 * 365 * 12 * 3

@@ -64,7 +64,7 @@ def keep(path: Path, some: list[Block], recipe: str = "r") -> None:
     with pytest.raises(Killed), KeptBlocks(path, recipe) as found:
         assert list(found.read(DAYS)) == []
         for block in some:
-            found.add(block, 1.0)
+            found.add(block)
         raise Killed
 
 
@@ -82,7 +82,7 @@ def test_blocks_come_back_to_the_bit_and_others_follow(tmp_path):
         (first,) = found.read(DAYS)
         same(first, blocks()[0])
         for block in blocks()[1:]:
-            found.add(block, 1.0)
+            found.add(block)
         raise Killed
     with KeptBlocks(path, "r") as found:
         for one, other in zip(found.read(DAYS), blocks(), strict=True):
@@ -103,7 +103,7 @@ def test_a_file_that_is_cut_or_damaged_gives_whole_blocks_only(three, tmp_path_f
         read = list(found.read(DAYS))
         assert len(read) == whole
         for block in blocks()[whole:]:
-            found.add(block, 1.0)
+            found.add(block)
         raise Killed
     assert path.read_bytes() == three
 
@@ -131,7 +131,7 @@ def test_an_error_that_is_told_removes_them_and_a_link_is_refused(tmp_path):
     path = tmp_path / ".blocks"
     with pytest.raises(DownscaleError), KeptBlocks(path, "r") as found:
         list(found.read(DAYS))
-        found.add(blocks()[0], 1.0)
+        found.add(blocks()[0])
         raise DownscaleError("the disk is full")
     assert not path.exists()
     (tmp_path / "elsewhere").write_text("mine")
@@ -139,20 +139,6 @@ def test_an_error_that_is_told_removes_them_and_a_link_is_refused(tmp_path):
     with pytest.raises(OutputExistsError):
         KeptBlocks(path, "r")
     assert (tmp_path / "elsewhere").read_text() == "mine"
-
-
-def test_blocks_that_are_quick_to_compute_are_not_kept(tmp_path):
-    path = tmp_path / ".blocks"
-    with KeptBlocks(path, "r") as found:
-        list(found.read(DAYS))
-        for block, seconds, there in zip(blocks(), (0.0, 1e6, 0.0), (True, True, True), strict=True):
-            found.add(block, seconds)
-            assert path.exists() == there
-    with KeptBlocks(path, "r") as found:
-        list(found.read(DAYS))
-        for block, there in zip(blocks(), (True, False, False), strict=True):
-            found.add(block, 0.0)
-            assert path.exists() == there
 
 
 FULL = """
@@ -165,7 +151,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 with KeptBlocks(path, "r") as found:
     list(found.read(DAYS))
     for block in blocks():
-        found.add(block, 1.0)
+        found.add(block)
         print(path.exists())
 """
 
@@ -201,8 +187,7 @@ SECTIONS = {
 
 @pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
 @fault("S02", "`apply` computes each block once, however often it is killed: finished blocks of an unfinished period are kept")
-def test_each_day_is_computed_once(trained, tmp_path, section, caplog, monkeypatch):
-    monkeypatch.setattr(kept, "WORTH", 0.0)
+def test_each_day_is_computed_once(trained, tmp_path, section, caplog):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     section = {"block_days": 48, **section}
     for place in (whole, killed):
@@ -216,8 +201,8 @@ def test_each_day_is_computed_once(trained, tmp_path, section, caplog, monkeypat
             days.update(block.days.tolist())
             yield block
 
-    def killing(self, block, seconds):
-        add(self, block, seconds)
+    def killing(self, block):
+        add(self, block)
         raise Killed
 
     with patch.object(write, "emulate_blocks", counted):

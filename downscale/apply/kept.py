@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import struct
-import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -30,8 +29,6 @@ from downscale.hpc.paths import refuse_links
 from downscale.training.moments import Sums
 
 log = logging.getLogger(__name__)
-WORTH = 4.0
-"""Blocks that took less than so many times the time of keeping them to compute are not kept."""
 _HEAD = struct.Struct("<QQI")
 _SAID, _SERIES, _SUMS = "said", "series.", "sums"
 
@@ -76,7 +73,6 @@ class KeptBlocks:
         refuse_links(path)
         self.path, self._recipe = path, recipe
         self._stream: BinaryIO | None = None
-        self._computing = self._keeping = 0.0
 
     def read(self, days: np.ndarray) -> Iterator[Block]:
         """The blocks that are there, in order; what follows the last whole one is cut off.
@@ -95,27 +91,10 @@ class KeptBlocks:
         if done:
             log.info("%s: %d of %d days were computed before", self.path.parent, done, len(days))
 
-    def add(self, block: Block, seconds: float) -> None:
-        """Keep a block, after all were read, as long as that is worth it.
-
-        Where the disk has no room for it nothing is kept, and a warning says so.
-
-        Args:
-            block: the next one.
-            seconds: that it took to compute.
-        """
+    def add(self, block: Block) -> None:
+        """Keep a block, after all were read. Where the disk has no room for it nothing is kept, and a warning says so."""
         if self._stream is None:
             return
-        self._computing += seconds
-        if self._computing < WORTH * self._keeping:
-            log.debug("%s: blocks take %.2g s to compute and %.2g to keep", self.path.parent, self._computing, self._keeping)
-            self.remove()
-            return
-        started = time.monotonic()
-        self._write(self._stream, block)
-        self._keeping += time.monotonic() - started
-
-    def _write(self, stream: BinaryIO, block: Block) -> None:
         fields = [np.ascontiguousarray(one, np.float32) for one in block.fields]
         said = {"recipe": self._recipe, "missing": block.missing, "counts": block.counts, "shapes": [one.shape for one in fields]}
         tensors = {"days": block.days, _SAID: np.frombuffer(json.dumps(said).encode(), np.uint8)}
@@ -124,11 +103,11 @@ class KeptBlocks:
         about = save({name: np.ascontiguousarray(one) for name, one in tensors.items()})
         checksum = functools.reduce(lambda known, one: zlib.crc32(one.data, known), fields, zlib.crc32(about))
         try:
-            stream.write(_HEAD.pack(len(about), sum(one.nbytes for one in fields), checksum))
-            stream.write(about)
+            self._stream.write(_HEAD.pack(len(about), sum(one.nbytes for one in fields), checksum))
+            self._stream.write(about)
             for one in fields:
-                stream.write(one.data)
-            stream.flush()
+                self._stream.write(one.data)
+            self._stream.flush()
         except OSError as error:
             log.warning("%s: finished blocks cannot be kept (%s); killed now, this period begins anew", self.path.parent, error.strerror)
             self.remove()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -69,7 +68,6 @@ def _blocks(
     if last is not None and novelty:
         novelty.go_on(last.counts, last.sums)
     with closing(emulate_blocks(run, job.feed, block_days, at, part.stop, draws)) as computed:
-        began = time.monotonic()
         for one in computed:
             series = novelty.score(one.maps, one.scalars, one.days) if novelty else {}
             window = slice(at, at + len(one.days))
@@ -78,9 +76,8 @@ def _blocks(
             fields = mean_and_spread(one.fields) if _gives_spread(job) else (one.fields,)
             counted = (novelty.counts(), novelty.sums) if novelty else ({}, None)
             block = Block(one.days, tuple(fields), series, one.days[~one.whole].tolist(), *counted)
-            kept.add(block, time.monotonic() - began)
+            kept.add(block)
             yield block
-            began = time.monotonic()
 
 
 SPREAD = "spread"
