@@ -254,6 +254,34 @@ def test_a_signal_whose_exception_a_library_swallows(what):
     assert ("error: stopped by SIGUSR1" in done.stderr) == (what in ("library", "refused"))
 
 
+TWICE = """
+import os, signal, time
+import downscale.cli.console as console
+from downscale.cli import app
+from downscale.hpc.startup import begin
+begin()
+shown = console.show_error
+def late(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)  # SLURM's second one, as late as it can be
+    time.sleep(0.05)
+    shown(*arguments)
+console.show_error = late
+def work(progress):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
+try:
+    console.run_stage("test", console.Options(), work)
+except console.typer.Exit as error:
+    raise SystemExit(error.exit_code)
+"""
+
+
+@fault("S01", "a signal that comes again while a command says why it stopped changes neither the words nor the exit code 75")
+def test_a_signal_while_the_last_words_are_said():
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 75 and "stopped by SIGTERM" in done.stderr, (done.returncode, done.stderr)
+
+
 def test_what_one_flag_was_told_after_its_last_step_the_next_one_knows():
     with interruptible():
         with StopFlag() as first:

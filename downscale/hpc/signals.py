@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from downscale.errors import Stopped
+from downscale.hpc.startup import is_own, settle
 from downscale.hpc.walltime import job_end, seconds_left
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -83,6 +84,9 @@ def interruptible() -> Iterator[Heard]:
         yield heard
     finally:
         _listening.remove(heard)
+        if previous and is_own():
+            settle()  # the second signal of two must not end the command before it has said why it stopped
+            previous.clear()
         for number, handler in previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import downscale
 
 _MANY = 10_000
+_own = False
+"""Whether this process is ours from its first line to its last: a command or a worker, not somebody's program or a test."""
 
 
 def begin() -> None:
@@ -20,9 +22,16 @@ def begin() -> None:
     of a start, and more than half a second when the process ends. HDF5 locks each file that it opens, and fails where a parallel file
     system refuses that (errno 37, 524); what is written here has locks of its own. HDF5_USE_FILE_LOCKING, where it is set, is obeyed.
     """
+    global _own
+    _own = True
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
     gc.set_threshold(_MANY, 10, 10)
     atexit.register(gc.freeze)
+
+
+def is_own() -> bool:
+    """Whether this process has begun with ``begin``."""
+    return _own
 
 
 def settle() -> None:
