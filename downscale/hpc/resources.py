@@ -77,27 +77,10 @@ def resources_of(site: Site, hpc: HpcConfig, stage: StageName, estimate: tuple[i
     tasks = dask or (job.tasks if stage == "train" else 1)
     spread = min(job.nodes, tasks)
     here = -(-tasks // spread)
-    expected = estimate or _UNKNOWN
-    if dask:
-        expected = (expected[0], _PROGRAM_BYTES + here * _WORKER_BYTES)
-    elif tasks > 1:
-        expected = (expected[0], here * expected[1])
-    seconds, memory, notes = _limited(nodes, job, expected, stage)
-    free = max(hpc.warning_seconds, int(MARGIN_SECONDS))
-    if seconds < 2 * free:  # it would be continued again and again without doing anything
-        raise ConfigError(
-            f"{stage} would stop {free} s before the end of a job of {seconds} s",
-            where=f"hpc.jobs.{stage}.time",
-            hint=f"give it {2 * free} s or more" + (", or lower hpc.warning_seconds" if free > MARGIN_SECONDS else ""),
-        )
-    cpus = job.cpus or (gpus * nodes.cpus_per_gpu if isinstance(nodes, GpuNodes) and nodes.cpus_per_gpu else _CPUS)
-    if dask:
-        cpus = 1
-        ignored = [f"hpc.jobs.{stage}.{name}" for name in ("cpus", "array") if (getattr(job, name) or 1) > 1]
-        notes += [f"{stage}: each worker of --dask has one core and one thread; {' and '.join(ignored)} not used"] if ignored else []
-    if nodes.cpus is not None and cpus * here > nodes.cpus:
-        notes.append(f"{stage}: {cpus * here} cores of a node asked for, the site has {nodes.cpus}")
-        cpus = max(1, nodes.cpus // here)
+    seconds, memory, notes = _limited(nodes, job, _expected(estimate or _UNKNOWN, here, dask=dask), stage)
+    _require_time(seconds, hpc, stage)
+    cpus, more = _cores(nodes, job, stage, gpus, here, dask=dask)
+    notes += more
     asked = memory if site.ask_memory else None
     options = [
         *nodes.options,
@@ -123,6 +106,37 @@ def resources_of(site: Site, hpc: HpcConfig, stage: StageName, estimate: tuple[i
         [*site.container, *(nodes.container if gpus else [])],
         notes,
     )
+
+
+def _expected(estimate: tuple[int, int], here: int, *, dask: int) -> tuple[int, int]:
+    """Seconds and bytes of a node with so many processes, or workers of Dask, from those of one process."""
+    seconds, memory = estimate
+    return seconds, _PROGRAM_BYTES + here * _WORKER_BYTES if dask else here * memory
+
+
+def _require_time(seconds: int, hpc: HpcConfig, stage: StageName) -> None:
+    """Refuse a job that would be continued again and again without doing anything; ConfigError."""
+    free = max(hpc.warning_seconds, int(MARGIN_SECONDS))
+    if seconds < 2 * free:
+        raise ConfigError(
+            f"{stage} would stop {free} s before the end of a job of {seconds} s",
+            where=f"hpc.jobs.{stage}.time",
+            hint=f"give it {2 * free} s or more" + (", or lower hpc.warning_seconds" if free > MARGIN_SECONDS else ""),
+        )
+
+
+def _cores(nodes: Nodes, job: JobConfig, stage: StageName, gpus: int, here: int, *, dask: int) -> tuple[int, list[str]]:
+    """Cores of a process, of which a node has ``here``, and what was not done as asked for."""
+    notes = []
+    cpus = job.cpus or (gpus * nodes.cpus_per_gpu if isinstance(nodes, GpuNodes) and nodes.cpus_per_gpu else _CPUS)
+    if dask:
+        cpus = 1
+        ignored = [f"hpc.jobs.{stage}.{name}" for name in ("cpus", "array") if (getattr(job, name) or 1) > 1]
+        notes += [f"{stage}: each worker of --dask has one core and one thread; {' and '.join(ignored)} not used"] if ignored else []
+    if nodes.cpus is not None and cpus * here > nodes.cpus:
+        notes.append(f"{stage}: {cpus * here} cores of a node asked for, the site has {nodes.cpus}")
+        cpus = max(1, nodes.cpus // here)
+    return cpus, notes
 
 
 def _gpus(site: Site, job: JobConfig, stage: StageName) -> int:
