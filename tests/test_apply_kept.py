@@ -165,6 +165,13 @@ def test_no_room_for_them_is_a_warning(tmp_path):
     assert done.stdout.split() == ["True", "False", "False"] and done.stderr.count("finished blocks cannot be kept (File too large)") == 1
 
 
+def test_a_file_that_cannot_be_made_is_a_warning_too(tmp_path, caplog):
+    with KeptBlocks(tmp_path / "none" / ".blocks", "r") as found:
+        assert list(found.read(DAYS)) == []
+        found.add(blocks()[0])
+    assert "cannot be kept (No such file or directory)" in caplog.text
+
+
 # --- apply -------------------------------------------------------------------------------------------------------------------
 
 

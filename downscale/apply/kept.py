@@ -80,8 +80,12 @@ class KeptBlocks:
         Args:
             days: (n,) yyyymmdd of the whole period.
         """
-        self.path.touch()
-        stream = self._stream = self.path.open("r+b")
+        try:
+            self.path.touch()
+            stream = self._stream = self.path.open("r+b")
+        except OSError as error:
+            self._give_up(error)
+            return
         done = whole = 0
         while (block := self._next(stream)) is not None and np.array_equal(block.days, days[done : done + len(block.days)]):
             done, whole = done + len(block.days), stream.tell()
@@ -109,8 +113,11 @@ class KeptBlocks:
                 self._stream.write(one.data)
             self._stream.flush()
         except OSError as error:
-            log.warning("%s: finished blocks cannot be kept (%s); killed now, this period begins anew", self.path.parent, error.strerror)
-            self.remove()
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        log.warning("%s: finished blocks cannot be kept (%s); killed now, this period begins anew", self.path.parent, error.strerror)
+        self.remove()
 
     def remove(self) -> None:
         """Remove the file; nothing is kept from here on."""
