@@ -10,6 +10,8 @@ from submit_world import chain, nowhere, tools  # noqa: F401
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["DOWNSCALE_CACHE"] = "off"
+for _name in [name for name in os.environ if name.startswith("SLURM_")]:
+    del os.environ[_name]  # the suite itself may run in a job; the commands it tests do not, unless a test says so
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 

@@ -119,17 +119,18 @@ def test_first_signal_raises_the_flag(number):
 
 
 def test_second_signal_ends_the_process():
+    """The second is sent once the first was heard: two that wait for a starved process together are one to the kernel."""
     code = (
         "import time\nfrom downscale.hpc.signals import StopFlag\n"
-        "with StopFlag() as s:\n    print('ready', flush=True)\n    time.sleep(0.2)\n    time.sleep(20)"
+        "with StopFlag() as s:\n    print('ready', flush=True)\n"
+        "    while not s.set: time.sleep(0.01)\n"
+        "    print('heard', flush=True)\n    time.sleep(120)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    for line in ("ready\n", "heard\n"):
+        assert process.stdout.readline() == line
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 @fault("S01", "SLURM's second SIGTERM, milliseconds after the first, does not end what the first has told to save")
