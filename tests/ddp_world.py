@@ -87,7 +87,7 @@ class Crew:
             assert self.processes[rank].is_alive() and time.monotonic() < deadline, self.said(rank)
             time.sleep(0.01)
 
-    def end(self, seconds: float = 60) -> list[int | None]:
+    def end(self, seconds: float = 120) -> list[int | None]:
         """Exit codes, minus the signal for a killed one; None for one that lived longer than it may, and is killed."""
         deadline = time.monotonic() + seconds
         for process in self.processes:

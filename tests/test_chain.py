@@ -142,7 +142,7 @@ def test_a_killed_apply_leaves_nothing_that_looks_done(trained, tmp_path):
     for _ in range(3):
         assert process.stdout.readline().strip() == "block", process.stderr.read()
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=20)
+    process.wait(timeout=60)
     folder = config.parent / "results" / "predictions" / "net" / "RCM_A_perfect"
     assert not list(folder.glob("*.nc")) and not (folder / "prediction.json").exists()
     ok(*arguments)
@@ -166,7 +166,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path, number
     for _ in range(15):  # into the third epoch
         assert process.stdout.readline().strip() == "step", process.stderr.read()
     process.send_signal(number)
-    assert process.wait(timeout=30) == (75 if number == signal.SIGTERM else -9)
+    assert process.wait(timeout=60) == (75 if number == signal.SIGTERM else -9)
     runs = config.parent / "results" / "runs"
     assert not (runs / "killed" / "DONE").exists()
     ok(*arguments, "--name", "killed")

@@ -172,6 +172,15 @@ def draws(bench):
     return command, out
 
 
+def test_a_config_that_is_refused_leaves_that_of_the_results(draws):
+    command, out = draws
+    path = out.with_name("draws-work") / "SA/config.yaml"
+    before = path.read_text()
+    for more, code in ((("--set", "train.epochs=2"), 3), (("--set", "apply.profile=zarr"), 2)):
+        assert run_cli(*command, *more).exit_code == code
+        assert path.read_text() == before and not list(path.parent.glob("*.partial"))
+
+
 def test_members_go_along_a_dimension_of_their_own(draws):
     paths = sorted(draws[1].rglob("*.nc"))
     assert len(paths) == 12

@@ -275,7 +275,7 @@ def test_two_prepares_at_once(experiment):
     config = experiment()
     code = (
         "import time, downscale.pairs.write as w\nf = w.store_shard\n"
-        "w.store_shard = lambda *a: (print('block', flush=True), time.sleep(5), f(*a))[-1]\n"
+        "w.store_shard = lambda *a: (print('block', flush=True), time.sleep(60), f(*a))[-1]\n"
         "from downscale.cli.app import app; app()"
     )
     process = subprocess.Popen(

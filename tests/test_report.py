@@ -18,6 +18,7 @@ from downscale.evaluate.stage import evaluate_store
 from downscale.report import words
 from downscale.report.findings import CaseFacts, Findings, RunFacts
 from downscale.report.html import make_report, report_there
+from downscale.report.sections import predictor_words
 from downscale.report.verdict import verdict
 
 
@@ -255,6 +256,13 @@ def test_without_truth_nothing_is_judged(size, phrase):
     scores = [*_home(), _score("net", "C/imperfect", "mean", 285.0)]
     text = verdict(_findings(scores, cases=(HOME, BLIND), predictor_shift=shift)).sentences[1]
     assert "described but not judged" in text and phrase in text and "zg500 in summer" in text
+
+
+@pytest.mark.parametrize(("roles", "heading"), [({"A": "observations"}, "those of the training"), ({"A": "rcm"}, "GCM and RCMu")])
+def test_where_only_observations_are_there_nobody_speaks_of_rcmu_fields(roles, heading):
+    findings = _findings(_home())
+    findings.card.recipe["roles"] = roles
+    assert heading in predictor_words(findings)[0]
 
 
 def test_degenerate_workspaces_get_honest_words():

@@ -165,7 +165,7 @@ def test_the_end_of_one_is_the_end_of_all(tmp_path, how):
     if how == "kill":
         crew.after(2)
         crew.processes[1].kill()
-    codes = crew.end(seconds=30)
+    codes = crew.end(seconds=90)
     assert codes == ([1, 1] if how == "fail" else [1, -9]), crew.said(0) + crew.said(1)
     assert "another process of this training has ended" in crew.said(0)
     assert not (run_of(tmp_path) / "DONE").exists()
@@ -180,5 +180,5 @@ def test_a_signal_is_heard_while_a_process_waits_for_the_others(tmp_path):
         time.sleep(0.05)
     time.sleep(1.0)
     os.kill(crew.processes[0].pid, signal.SIGTERM)
-    assert crew.end(seconds=20) == [75, 3], crew.said(0)
+    assert crew.end(seconds=90) == [75, 3], crew.said(0)
     assert "stopped by SIGTERM before the first step" in crew.said(0)

@@ -7,6 +7,7 @@ import json
 import netCDF4
 import numpy as np
 import pytest
+from profile_world import FACETS
 from training_world import make_config, make_store
 
 torch = pytest.importorskip("torch")
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 from downscale.apply import jobs  # noqa: E402
 from downscale.apply.stage import apply_run  # noqa: E402
 from downscale.config.schema import ApplyConfig  # noqa: E402
-from downscale.errors import OutputExistsError, TransferabilityError  # noqa: E402
+from downscale.errors import ConfigError, OutputExistsError, TransferabilityError  # noqa: E402
 from downscale.training import modes  # noqa: E402
 
 RUN = "resunet-RCM_A-perfect"
@@ -128,6 +129,10 @@ def test_mean_and_spread_are_those_of_the_members(workspace):
     apply_run(chosen, runs=[RUN], sources=["RCM_B"], device="cpu")
     fields = opened(workspace, f"{RUN}-dropout", "RCM_B_perfect", "tas.nc")[0][..., 3:].astype(float)
     other = asked(workspace, days="test", members={"of": "dropout", "number": 3, "write": "mean_and_spread"})
+    with pytest.raises(ConfigError, match="no statistics of them") as refused:
+        archive = {"profile": "cordex", "facets": FACETS, "members": other.apply.members.model_dump()}
+        apply_run(asked(workspace, **archive), runs=[RUN], sources=["RCM_B"], device="cpu", dry_run=True)
+    assert refused.value.where == "apply.members.write"
     with pytest.raises(OutputExistsError) as caught:
         apply_run(other, runs=[RUN], sources=["RCM_B"], device="cpu")
     assert "members" in " ".join(caught.value.findings)

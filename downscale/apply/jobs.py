@@ -39,7 +39,7 @@ def config_jobs(cfg: ExperimentConfig, runs: Sequence[str], sources: Sequence[st
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        ConfigError: a source is not in the config, or facets of the layout are missing.
+        ConfigError: a source is not in the config, or or the layout cannot hold what is asked for.
         InputDataError: a run does not fit the pairs.
     """
     store = PairStore.open(cfg.workspace_path() / STORE_NAME, cfg.split)
@@ -53,7 +53,8 @@ def config_jobs(cfg: ExperimentConfig, runs: Sequence[str], sources: Sequence[st
     firsts = [one.runs[0] for one in ensembles if one is not None] if cfg.apply.members else loaded
     jobs = [job for run, members in zip(firsts, ensembles, strict=True) for job in _jobs(cfg, store, (run, members), sources)]
     for job in jobs:
-        check_output(job.layout.profile, job.facets, tuple(job.run.targets))
+        statistics = job.members is not None and job.members.config.write != "members"
+        check_output(job.layout.profile, job.facets, tuple(job.run.targets), statistics=statistics)
     return jobs
 
 

@@ -53,7 +53,8 @@ def run(
     overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *, progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
     """Pairs, both trainings of each domain, predictions for every test file, checked and zipped.  -> SUBMISSION.zip, SUBMISSION.json"""
-    from downscale.mlbench.run import Choices, run_benchmark
+    from downscale.mlbench.entry import Choices
+    from downscale.mlbench.run import run_benchmark
 
     choices = Choices(
         model, orography, tuple(domains or ()), tuple(experiments or ()), tuple(overrides or ()), templates, device

@@ -9,7 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from downscale.config.load import dump_yaml, load_config
+from downscale.config.load import load_config
 from downscale.config.schema import ExperimentConfig
 from downscale.profiles.mlbench import LETTERS, LEVELS, MEMBERS, TARGETS, Domain, centres_box, file_settings, plane_shape
 
@@ -42,10 +42,10 @@ MODELS: dict[str, dict[str, Any]] = {
 their authors entered them."""
 
 
-def write_experiment(
+def plan_experiment(
     domain: Domain, folder: Path, *, model: str, orography: bool = False, overrides: Sequence[str] = ()
 ) -> ExperimentConfig:
-    """Write ``folder/config.yaml`` for a domain, with all defaults, and load it.
+    """The config of a domain with all defaults, as it will lie in ``folder``.
 
     Args:
         domain: its files.
@@ -59,16 +59,15 @@ def write_experiment(
         InputDataError: a file cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CONFIG
-    partial = path.with_name(f"{CONFIG}.partial")
+    partial = folder / f"{CONFIG}.partial"
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.dump(experiment(domain, model=model, orography=orography), stream)
-    partial.write_text(stream.getvalue())
-    cfg = load_config(partial, overrides)
-    partial.write_text(dump_yaml(cfg))
-    partial.replace(path)
-    return cfg
+    try:
+        partial.write_text(stream.getvalue())
+        return load_config(partial, overrides)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def experiment(domain: Domain, *, model: str, orography: bool = False) -> dict[str, Any]:

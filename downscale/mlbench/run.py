@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,62 +13,16 @@ from downscale.config.schema import ExperimentConfig
 from downscale.errors import ConfigError, DownscaleError, OutputExistsError
 from downscale.hpc.locks import folder_lock
 from downscale.hpc.paths import refuse_links_inside
+from downscale.mlbench.entry import Choices, Entry, advice, days_without, registration, write_json
 from downscale.mlbench.notes import each_once
-from downscale.mlbench.pack import Packed, pack_file
-from downscale.mlbench.plan import CONFIG, MODELS, write_experiment
+from downscale.mlbench.pack import pack_file
+from downscale.mlbench.plan import CONFIG, MODELS, plan_experiment
 from downscale.pairs.build import build_pairs
-from downscale.profiles.mlbench import EXPERIMENTS, MEMBERS, Domain, PredictorFile, Training, find_domains
+from downscale.profiles.mlbench import EXPERIMENTS, Domain, PredictorFile, Training, find_domains
 from downscale.profiles.mlbench_output import Template, archive, fault_of
 from downscale.training.modes import train_run
 
-log = logging.getLogger(__name__)
 ProgressCallback = Callable[[int, int, str], None]
-_OROGRAPHY = "-orog"
-_SECONDS = "seconds.json"
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What is entered.
-
-    Attributes:
-        model: one of plan.MODELS.
-        orography: whether the network gets the fine orography.
-        domains, experiments: names; all when empty.
-        overrides: ``a.b=c`` strings for the config of every domain.
-        templates: the benchmark's folder of templates; when None, ``templates`` beside the domains, else the targets' own coordinates.
-        device: "auto", "cpu" or "cuda".
-    """
-
-    model: str = "resunet"
-    orography: bool = False
-    domains: tuple[str, ...] = ()
-    experiments: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    templates: Path | None = None
-    device: str = "auto"
-
-
-@dataclass
-class _Entry:
-    """One domain on its way into the submission."""
-
-    domain: Domain
-    folder: Path
-    cfg: ExperimentConfig
-    template: Template
-    seconds: dict[str, float] = field(default_factory=dict)
-    packed: list[Packed] = field(default_factory=list)
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Note a step's seconds; a step that was done before keeps those of the time when it was done."""
-        log.info("== %s: %s", self.domain.name, step)
-        path, started = self.folder / _SECONDS, time.monotonic()
-        yield
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        known[step] = self.seconds[step] = max(round(time.monotonic() - started, 1), known.get(step, 0.0))
-        _write_json(path, known)
 
 
 def run_benchmark(
@@ -121,19 +68,20 @@ def run_benchmark(
         _refuse_foreign(submission, wanted)
         entries = [_prepare(domain, root, work, choices) for domain in domains]
         for entry in entries:
-            _stages(entry, submission, choices, overwrite=overwrite, force_unlock=force_unlock, progress=progress)
+            with entry.with_config():
+                _stages(entry, submission, choices, overwrite=overwrite, force_unlock=force_unlock, progress=progress)
         _verify(entries, submission)
         path = submission.with_name(f"{submission.name}.zip")
         archive(submission, path)
-        facts = _facts(entries, choices, path)
-        _write_json(submission.with_name(f"{submission.name}.json"), facts)
+        facts = registration(entries, choices, path)
+        write_json(submission.with_name(f"{submission.name}.json"), facts)
     return {
         "artefact": path,
         "files": len(wanted),
         "MB": round(path.stat().st_size / 1e6, 1),
         "seconds": facts["seconds"],
-        "days without a prediction": _in_words(entries),
-        **_advice(entries, submission, choices),
+        "days without a prediction": days_without(entries),
+        **advice(entries, submission, choices),
     }
 
 
@@ -166,14 +114,15 @@ def prediction_folder(cfg: ExperimentConfig, experiment: str, group: str) -> Pat
     return cfg.workspace_path() / "predictions" / name / f"{group}_imperfect"
 
 
-def _prepare(domain: Domain, root: Path, work: Path, choices: Choices) -> _Entry:
+def _prepare(domain: Domain, root: Path, work: Path, choices: Choices) -> Entry:
     folder = work / domain.name
-    cfg = write_experiment(domain, folder, model=choices.model, orography=choices.orography, overrides=choices.overrides)
+    cfg = plan_experiment(domain, folder, model=choices.model, orography=choices.orography, overrides=choices.overrides)
     if cfg.apply.profile != "cf":
         raise ConfigError("the entry is made from plain CF files", where=f"apply.profile: {cfg.apply.profile}", hint="leave it out")
     for training in domain.trainings:
         prediction_folder(cfg, training.name, training.name)
-    return _Entry(domain, folder, cfg, Template.of(domain.trainings[0].target, domain.name, _templates(root, choices, domain)))
+    template = Template.of(domain.trainings[0].target, domain.name, _templates(root, choices, domain))
+    return Entry(domain, folder, cfg, template)
 
 
 def _templates(root: Path, choices: Choices, domain: Domain) -> Path | None:
@@ -182,7 +131,7 @@ def _templates(root: Path, choices: Choices, domain: Domain) -> Path | None:
 
 
 def _stages(
-    entry: _Entry, submission: Path, choices: Choices, *, overwrite: bool, force_unlock: bool, progress: ProgressCallback | None
+    entry: Entry, submission: Path, choices: Choices, *, overwrite: bool, force_unlock: bool, progress: ProgressCallback | None
 ) -> None:
     """Pairs, trainings, predictions and files of one domain."""
     domain, device = entry.domain, choices.device
@@ -200,7 +149,7 @@ def _stages(
             _pack(entry, submission, training)
 
 
-def _pack(entry: _Entry, submission: Path, training: Training) -> None:
+def _pack(entry: Entry, submission: Path, training: Training) -> None:
     for test in entry.domain.tests:
         folder = prediction_folder(entry.cfg, training.name, test.source)
         attributes = {
@@ -211,7 +160,7 @@ def _pack(entry: _Entry, submission: Path, training: Training) -> None:
         entry.packed.append(pack_file(place(submission, entry.domain, training, test), test, folder, entry.template, attributes))
 
 
-def _verify(entries: Sequence[_Entry], submission: Path) -> None:
+def _verify(entries: Sequence[Entry], submission: Path) -> None:
     """Open every file again before the zip is made; DownscaleError with all faults."""
     faults = []
     for entry in entries:
@@ -224,12 +173,6 @@ def _verify(entries: Sequence[_Entry], submission: Path) -> None:
     if faults:
         raise DownscaleError(f"{len(faults)} prediction files are not as they should be", where=str(submission),
                              hint="delete them and run the same command again", findings=faults)  # fmt: skip
-
-
-def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(facts, indent=2) + "\n")
-    partial.replace(path)
 
 
 def _refuse_foreign(submission: Path, wanted: set[Path]) -> None:
@@ -248,52 +191,3 @@ def _foreseen(domains: Sequence[Domain], submission: Path, files: int) -> dict[s
         f"{domain.name}: {', '.join(training.name for training in domain.trainings)}; {len(domain.tests)} test files" for domain in domains
     ]
     return {"artefact": None, "would write": f"{files} prediction files to {submission}", "domains": lines}
-
-
-def _facts(entries: Sequence[_Entry], choices: Choices, path: Path) -> dict[str, Any]:
-    """What the registration of an entry asks for."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    seconds: dict[str, float] = {}
-    for entry in entries:
-        for step, value in entry.seconds.items():
-            seconds[step.split()[0]] = round(seconds.get(step.split()[0], 0.0) + value, 1)
-    return {
-        "model": choices.model,
-        "orography": choices.orography,
-        "set": list(choices.overrides),
-        "downscale_version": __version__,
-        "machine": f"{platform.machine()}, {platform.system()}, device {choices.device}",
-        "seconds": seconds,
-        "zip": path.name,
-        "sha256": digest.hexdigest(),
-        "domains": {
-            entry.domain.name: {
-                "seconds": entry.seconds,
-                "files": {
-                    str(packed.path.relative_to(path.with_suffix(""))): {"days": packed.days, "days_without_prediction": packed.missing}
-                    for packed in entry.packed
-                },
-            }
-            for entry in entries
-        },
-    }
-
-
-def _in_words(entries: Sequence[_Entry]) -> str:
-    total = sum(len(packed.missing) for entry in entries for packed in entry.packed)
-    files = sum(bool(packed.missing) for entry in entries for packed in entry.packed)
-    return f"{total} in {files} files, listed in the JSON file" if total else "none"
-
-
-def _advice(entries: Sequence[_Entry], submission: Path, choices: Choices) -> dict[str, str]:
-    """What the benchmark would ask for and this entry has not."""
-    said = []
-    if choices.orography and not submission.name.endswith(_OROGRAPHY):
-        said.append(f"an entry with orography is named NAME{_OROGRAPHY}")
-    members = {packed.members for entry in entries for packed in entry.packed} - {0, MEMBERS}
-    if members:
-        said.append(f"a generative entry has {MEMBERS} members, this one {max(members)}")
-    return {"note": "; ".join(said)} if said else {}

@@ -52,11 +52,9 @@ class CordexOutput:
         """Lay out the files; none is created before its first day comes.
 
         Raises:
-            ConfigError: days outside the experiment, a grid without the mapping that the archive needs, or a spread of members.
+            ConfigError: days outside the experiment, or a grid without the mapping that the archive needs.
             OutputExistsError: a symbolic link stands in the way.
         """
-        if spec.statistic:
-            raise ConfigError("the archive takes members, no statistics of them", where="apply.members.write", hint="write: members")
         self._spec, self._archive = spec, archive
         self._coordinates, crs = tidy_coordinates(spec.grid, spec.facets)
         self._common = {**_common(spec, archive), "grid": describe_grid(spec.grid, crs, spec.facets["domain_id"])}

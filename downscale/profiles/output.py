@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from downscale.cf.write import FieldWriter
+from downscale.errors import ConfigError
 from downscale.profiles.cordex import CordexOutput
 from downscale.profiles.facets import check_facets
 from downscale.profiles.rules import CORDEX_CMIP6
@@ -87,7 +88,13 @@ def open_output(profile: Profile, spec: OutputSpec) -> Output:
     return made
 
 
-def check_output(profile: Profile, facets: Mapping[str, str], variables: tuple[str, ...]) -> None:
-    """Refuse, before anything is computed, a layout whose facets are not all given; cf and zarr need none. Errors as check_facets."""
+def check_output(profile: Profile, facets: Mapping[str, str], variables: tuple[str, ...], *, statistics: bool = False) -> None:
+    """Refuse, before anything is computed, what a layout cannot hold; cf and zarr take everything.
+
+    Raises:
+        ConfigError: facets that are missing or cannot be used, a variable that the archive does not take, or statistics over members.
+    """
     if profile == "cordex":
         check_facets(CORDEX_CMIP6, facets, variables)
+        if statistics:
+            raise ConfigError("the archive takes members, no statistics of them", where="apply.members.write", hint="write: members")

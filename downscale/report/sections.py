@@ -164,17 +164,27 @@ def _transfer(findings: Findings, data: Path) -> Section:
 
 
 def _predictors(findings: Findings, data: Path) -> Section:
-    text = (
-        "How far the GCM's fields are from what was learned, before any emulator is asked. Against the RCMu of the RCM that the GCM "
-        "drove, a difference is inconsistency; against another run's RCMu it also holds the difference of two climates."
-    )
+    title, text = predictor_words(findings)
     pictures = [
         panels.predictor_shift(findings, data),
         agreement.separability(findings, data),
         agreement.scales(findings, data),
     ]
     more = [agreement.feature_table(findings), agreement.consistency_table(findings)]
-    return Section("predictors", "How GCM and RCMu agree", text, only(more), only(pictures))
+    return Section("predictors", title, text, only(more), only(pictures))
+
+
+def predictor_words(findings: Findings) -> tuple[str, str]:
+    """Heading and introduction of the comparison of predictors; only observations have no RCMu to compare with."""
+    if findings.cases and all(findings.is_observed(case) for case in findings.cases.values()):
+        return "Predictors beside those of the training", (
+            "How far the predictors of the days that are judged are from those that were learned from, before any emulator is asked. "
+            "There is no RCMu beside observations to compare with."
+        )
+    return "How GCM and RCMu agree", (
+        "How far the GCM's fields are from what was learned, before any emulator is asked. Against the RCMu of the RCM that the GCM "
+        "drove, a difference is inconsistency; against another run's RCMu it also holds the difference of two climates."
+    )
 
 
 def _outside(findings: Findings, data: Path) -> Section:
