@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from faults import FAULTS
 TESTS = Path(__file__).parent
 
 
+@cache
 def marked() -> set[str]:
     rows = set()
     for path in TESTS.rglob("test_*.py"):
