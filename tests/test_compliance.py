@@ -50,6 +50,13 @@ def files(tmp_path_factory):
     return write("cordex", spec).files
 
 
+@pytest.fixture(scope="module")
+def areacella(files) -> Path:
+    """The cell areas beside them."""
+    (path,) = files[0].parents[3].rglob("areacella_*.nc")
+    return path
+
+
 def checked(path: Path, report: Path) -> tuple[int, dict[str, set[tuple[str, str]]]]:
     """Exit status (recommendations count), and what was found by priority: (suite, message up to its details)."""
     suites = [part for suite in SUITES for part in ("-t", suite)]
@@ -81,6 +88,14 @@ def test_the_checkers_find_the_known_remainder_and_nothing_else(files, tmp_path)
         recommended = {(suite, message.split(" recommendations")[0]) for suite, message in found["medium_priorities"]}
         assert recommended == SHORT
         assert not found["low_priorities"]
+
+
+@pytest.mark.skipif(CHECKER is None, reason="compliance-checker is not installed (compliance-checker cc-plugin-cc6 cc-plugin-wcrp)")
+@pytest.mark.skipif(not TABLES.exists(), reason=f"no CORDEX tables at {TABLES}")
+def test_the_checkers_have_no_more_against_the_areas(areacella, tmp_path):
+    _, found = checked(areacella, tmp_path / "areas.json")
+    assert {(suite, message.split(". Allowed")[0].rstrip(".")) for suite, message in found["high_priorities"]} == REMAINDER
+    assert not found["medium_priorities"] and not found["low_priorities"]
 
 
 @pytest.mark.skipif(CHECKER is None, reason="compliance-checker is not installed")

@@ -57,7 +57,7 @@ def test_the_command_names_files_by_what_the_input_says_and_what_it_is_told(benc
     assert "facets are missing" in few.output and not list(tmp_path.rglob("*.nc"))
     done = CliRunner().invoke(app, [*command, *(part for one in [*told, *driver] for part in ("--facet", one))])
     assert done.exit_code == 0, done.output
-    written = sorted((tmp_path / "out" / "CORDEX-CMIP6").rglob("*.nc"))
+    written = sorted((tmp_path / "out" / "CORDEX-CMIP6").rglob("*_day_*.nc"))
     assert written and all("_G_historical_r1i1p1f1_J_EMUL-1_v1-r1_day_" in path.name for path in written)
     manifest = json.loads((tmp_path / "out" / "prediction.json").read_text())
     assert {path for paths in manifest["files"].values() for path in paths} == {

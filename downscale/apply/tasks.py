@@ -247,6 +247,7 @@ class Part:
             period=self.period,
             compression=job.layout.compression,
             significant_bits=job.layout.significant_bits,
+            before=int(job.feed.days[self.start - 1]) if self.start else None,
             inputs=job.inputs,
             **more,
         )

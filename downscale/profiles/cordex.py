@@ -26,6 +26,7 @@ from downscale.cf.timed import SeriesWriter
 from downscale.cf.write import FieldWriter, rounding
 from downscale.errors import ConfigError, InputDataError
 from downscale.hpc.paths import refuse_links, require_inside
+from downscale.profiles.cordex_fixed import AREACELLA, has_areas, write_areas
 from downscale.profiles.cordex_grid import describe_grid, tidy_coordinates
 from downscale.profiles.facets import experiments
 from downscale.profiles.rules import CORDEX_CMIP6, Archive
@@ -46,7 +47,10 @@ class Stretch:
 
 
 class CordexOutput:
-    """A file per variable, member and five years, in the archive's folders; series in files of their own below ``series``."""
+    """A file per variable, member and five years, in the archive's folders; series in files of their own below ``series``.
+
+    The cell areas are written once for each experiment and member, by the output that has its first days.
+    """
 
     def __init__(self, spec: OutputSpec, archive: Archive = CORDEX_CMIP6) -> None:
         """Lay out the files; none is created before its first day comes.
@@ -56,14 +60,15 @@ class CordexOutput:
             OutputExistsError: a symbolic link stands in the way.
         """
         self._spec, self._archive = spec, archive
-        self._coordinates, crs = tidy_coordinates(spec.grid, spec.facets)
-        self._common = {**_common(spec, archive), "grid": describe_grid(spec.grid, crs, spec.facets["domain_id"])}
+        self._coordinates, self._crs = tidy_coordinates(spec.grid, spec.facets)
+        self._common = {**_common(spec, archive), "grid": describe_grid(spec.grid, self._crs, spec.facets["domain_id"])}
         self._stretches = stretches(spec.days, experiments(spec.facets), archive)
         self._version = spec.facets.get("version") or self._version_there()
         self._names = [list(self._of_stretch(stretch)) for stretch in self._stretches]
         beside = [self._series_file(stretch) for stretch in self._stretches] if spec.series else []
         self.files = [path for names in self._names for path, _, _ in names] + beside
-        for path in self.files:
+        self._areas = {self._area_file(stretch, member): (stretch, member) for stretch, member in self._begun()}
+        for path in (*self.files, *self._areas):
             refuse_links(path, below=spec.folder)
         self._open: ExitStack | None = None
         self._writers: list[FieldWriter] = []
@@ -99,6 +104,10 @@ class CordexOutput:
         if kind is None:
             if self._current < len(self._stretches):
                 raise ValueError(f"{self._at} of {len(self._spec.days)} days were written")
+            for path, (stretch, member) in self._areas.items():
+                about = self._attributes(stretch, AREACELLA.name, member)
+                self._ids[path] = about["tracking_id"]
+                write_areas(path, self._spec.grid, self._coordinates, self._crs, about)
             self._write_manifest()
 
     def _begin(self, stretch: Stretch) -> None:
@@ -140,6 +149,20 @@ class CordexOutput:
         for position in range(len(self._spec.variables)):
             yield from [(member, position) for member in range(len(self._spec.members))] if self._spec.members else [(position,)]
 
+    def _begun(self) -> Iterator[tuple[Stretch, int | None]]:
+        """The experiments whose first days are here, for each member, where the areas of cells are known."""
+        spec = self._spec
+        before = [] if spec.before is None else stretches(np.array([spec.before]), experiments(spec.facets), self._archive)
+        begun = {stretch.experiment: stretch for stretch in reversed([*before, *self._stretches])}
+        new = [stretch for stretch in begun.values() if stretch not in before]
+        if new and has_areas(spec.grid):
+            yield from ((stretch, member) for stretch in reversed(new) for member in (range(len(spec.members)) if spec.members else [None]))
+
+    def _area_file(self, stretch: Stretch, member: int | None) -> Path:
+        facets = self._facets(stretch, AREACELLA.name, member)
+        folder = self._spec.folder.joinpath(*(facets[name] for name in self._archive.folders))
+        return folder / ("_".join(facets[name] for name in self._archive.file_name) + ".nc")
+
     def _of_stretch(self, stretch: Stretch) -> Iterator[tuple[Path, str, int | None]]:
         for variable in self._spec.variables:
             for member in range(len(self._spec.members)) if self._spec.members else [None]:
@@ -155,6 +178,8 @@ class CordexOutput:
 
     def _facets(self, stretch: Stretch, variable: str, member: int | None) -> dict[str, str]:
         facets = {**self._common, "driving_experiment_id": stretch.experiment, "variable_id": variable, "version": self._version}
+        if variable == AREACELLA.name:
+            facets["frequency"] = "fx"
         if member is not None:
             facets["version_realization"] = f"{facets['version_realization'].partition('-')[0]}-r{member + 1}"
         return facets
@@ -165,7 +190,7 @@ class CordexOutput:
         facets |= {
             "driving_experiment": self._archive.experiments[stretch.experiment],
             "tracking_id": f"hdl:21.14103/{uuid4()}",
-            "external_variables": "areacella",
+            **({} if variable == AREACELLA.name else {"external_variables": AREACELLA.name}),
         }
         if member is not None:
             facets["version_realization_info"] = f"member {self._spec.members[member]} of the emulator"
@@ -193,7 +218,7 @@ class CordexOutput:
                 "sha256": _sha256(path),
                 "tracking_id": self._ids[path],
             }
-            for path in self.files
+            for path in (*self.files, *self._areas)
         ]
         target = spec.folder / f"manifest{spec.ending('.json')}"
         facts = {"files": entries, "inputs": list(spec.inputs), "provenance": dict(spec.attributes), "downscale_version": __version__}

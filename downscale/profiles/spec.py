@@ -31,6 +31,7 @@ class OutputSpec:
         compression: deflate level, 0 for none.
         significant_bits: bits of the mantissa that are kept; None for all.
         statistic: over the members of an ensemble, which the fields are; "" for fields themselves.
+        before: the last day (yyyymmdd) of the same prediction that another output holds; None where these are the first.
         inputs: the files that were read, for the list beside an archive's files.
     """
 
@@ -47,6 +48,7 @@ class OutputSpec:
     compression: int = 1
     significant_bits: int | None = None
     statistic: Literal["", "mean", "standard_deviation"] = ""
+    before: int | None = None
     inputs: Sequence[Mapping[str, Any]] = ()
 
     def row(self, name: str) -> Variable:
