@@ -96,6 +96,10 @@ class EnvironmentMissingError(DownscaleError):
     code = 5
 
 
+class DiskFullError(DownscaleError):
+    """There is no room for what is to be written (exit code 1)."""
+
+
 class TransferabilityError(DownscaleError):
     """More days than the config allows are far from those that a run has learned from (exit code 7); the files are written."""
 

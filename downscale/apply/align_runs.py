@@ -24,10 +24,7 @@ from downscale.variables import lookup
 log = logging.getLogger(__name__)
 READS_NO_MAPS = ("bilinear", "climatology")
 FITTED = "alignment.safetensors"
-FOREIGN_CLIMATE = (
-    "aligned with the RCMu of another GCM: the climate of this GCM is gone together with its inconsistency; "
-    "read changes between periods, not absolute values"
-)
+HOW_TO_READ = "read changes between periods, not absolute values"
 
 
 @dataclass(frozen=True)
@@ -94,15 +91,15 @@ def aligned(cfg: ExperimentConfig, store: PairStore, run: Run, source: tuple[Pai
     mine = f"{group.name}/{kind}" in learned or run.spec["model"]["name"] in READS_NO_MAPS
     if method == "none" or kind != "imperfect" or mine:
         return Aligned(group, lambda: run)
-    note = {} if group.name in {case.partition("/")[0] for case in learned} else {"downscale_alignment_note": FOREIGN_CLIMATE}
+    text = "" if cfg.apply.align_to == "own" else _note(group.name, learned, refreshed=method == "adabn")
+    note = {"downscale_alignment_note": text} if text else {}
     if method == "adabn":
         return _refreshed(store, run, source, (first, last), note)
     training = _own(group) if cfg.apply.align_to == "own" else _training(store, run, learned)
     positive = [lookup(channel.variable).non_negative for channel in run.channels]
     alignment = align(method, (first, last), source, training, positive, days)
-    note = {} if cfg.apply.align_to == "own" else note
     if note:
-        log.warning("%s: %s", group.name, FOREIGN_CLIMATE)
+        log.warning("%s: %s", group.name, text)
     return Aligned(
         AlignedGroup(group, alignment),
         lambda: run,
@@ -110,6 +107,29 @@ def aligned(cfg: ExperimentConfig, store: PairStore, run: Run, source: tuple[Pai
         {"downscale_alignment": alignment.words(), **note},
         alignment.arrays,
     )
+
+
+def _note(name: str, learned: Sequence[str], *, refreshed: bool) -> str:
+    """How fields may be read whose climate is not that of their source; "" where it is: the run has learned from this source's pairs only.
+
+    Args:
+        name: of the group.
+        learned: the pairs that the run has learned from, NAME/perfect or NAME/imperfect.
+        refreshed: the network takes the statistics of these fields (AdaBN), and the fields stay as they are.
+    """
+    if {case.partition("/")[0] for case in learned} == {name}:
+        return ""
+    words = {"perfect": "RCMu fields of", "imperfect": "driving fields of"}
+    parts = (case.partition("/") for case in learned)
+    training = f"the {' and the '.join(f'{words[kind]} {one}' for one, _, kind in parts)}"
+    if refreshed:
+        return (
+            "the network reads these fields relative to their own statistics: what sets their climate apart from that of "
+            f"{training} is lost in part, together with the inconsistency; {HOW_TO_READ}"
+        )
+    if name in {case.partition("/")[0] for case in learned}:
+        return f"aligned with the pooled climate of {training}: this source's own climate is replaced in part; {HOW_TO_READ}"
+    return f"aligned with the climate of {training}: this source's own climate is gone together with its inconsistency; {HOW_TO_READ}"
 
 
 def _refreshed(store: PairStore, run: Run, source: tuple[PairGroup, str], window: tuple[int, int], note: dict[str, str]) -> Aligned:

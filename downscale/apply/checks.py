@@ -31,3 +31,13 @@ def check_pairs(run: Run, store: PairStore) -> None:
             hint="prepare pairs as those of the run, or use a run trained on yours",
             findings=findings,
         )
+
+
+def calendar_notes(run: Run, source: str, calendar: str) -> list[str]:
+    """A note where an input has another calendar than the run's training days; none for runs that do not say."""
+    known = run.card.get("calendars", [])
+    if not known or calendar in known:
+        return []
+    return [
+        f"{source}: calendar {calendar}, and the run was trained on {', '.join(known)}: the season is the place of a day in its own year"
+    ]

@@ -141,7 +141,7 @@ def _recipe(job: Job, effort: Effort, days: np.ndarray) -> dict[str, Any]:
 def _attributes(job: Job) -> dict[str, str]:
     title = f"What {job.run.path.name} makes its fields of, on {job.folder.name}"
     found = {name: str(value) for name, value in job.attributes.items()}
-    return {**found, "title": title, "history": found.get("history", "").removesuffix("apply") + FOLDER}
+    return {**found, "title": title, "history": f"{found.get('history', '').partition(' apply')[0]} {FOLDER}".strip()}
 
 
 def _words(found: Explanation, target: int) -> str:

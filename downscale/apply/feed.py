@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from downscale.apply.flow import HDF5
+from downscale.apply.hints import options_told
 from downscale.cf.calendar import encode_days, expected_days
 from downscale.cf.open import Source, open_files
 from downscale.errors import ConfigError, InputDataError
@@ -74,8 +75,8 @@ class GroupFeed:
 class FileFeed:
     """NetCDF files brought to the run's coarse grid as they are read.
 
-    A day that the files lack stands in the feed with missing values, unless more than ``MOST_MISSING`` days in a row are lacking: then
-    the files are of several periods.
+    Its days are those that any channel has; a channel that lacks one is missing on it. A day that no channel has stands in the feed with
+    missing values, unless more than ``MOST_MISSING`` days in a row are lacking: then the files are of several periods.
     """
 
     source: Source
@@ -99,25 +100,16 @@ class FileFeed:
     def block(self, start: int, stop: int, holes: Holes) -> Block:
         """See Feed."""
         days, index = self.days[start:stop], np.arange(start, min(stop, len(self.days)))
-        with HDF5:
-            windows = read_windows(lambda some: self._read(self.channels, self.days[some]), self.days, self.calendar, index, holes)
-            surface = self._read(self.targets, days)
+        with HDF5, options_told():
+            read = self.reader.read
+            windows = read_windows(lambda some: read(self.channels, self.days[some], self.shape), self.days, self.calendar, index, holes)
+            surface = read(self.targets, days, self.shape)
         return windows, self.forcings(days, self.calendar), surface
 
     def close(self) -> None:
         """See Feed."""
         with HDF5:
             self.source.close()
-
-    def _read(self, channels: Sequence[Channel], days: np.ndarray) -> np.ndarray:
-        """Maps (n, C, H, W), NaN on days that the files lack."""
-        there = np.isin(days, self.source.days)
-        if there.all():
-            return self.reader.read(channels, days, self.shape)
-        maps = np.full((len(days), len(channels), *self.shape), np.nan, np.float32)
-        if there.any():
-            maps[there] = self.reader.read(channels, days[there], self.shape)
-        return maps
 
 
 def with_missing(days: np.ndarray, calendar: str) -> np.ndarray:
@@ -174,19 +166,20 @@ def open_feed(
     if forcings is not None and not needs.forcing_columns:
         raise ConfigError("the run was trained without forcings", where=f"--forcings {forcings}", hint="leave --forcings out")
     reading = reading or Reading()
-    source = open_files(
-        "input",
-        list(paths),
-        list(needs.channels),
-        optional=list(needs.targets),
-        assume_units=reading.assume_units,
-        fill_values=reading.fill_values,
-        aggregate=reading.aggregate,
-        member=member,
-        gaps="skip",
-        day_shift_hours=12.0,  # whatever a day is in these files, it is noted
-    )
-    true_winds(source, needs.channels)
+    with options_told():
+        source = open_files(
+            "input",
+            list(paths),
+            list(needs.channels),
+            optional=list(needs.targets),
+            assume_units=reading.assume_units,
+            fill_values=reading.fill_values,
+            aggregate=reading.aggregate,
+            member=member,
+            gaps="missing",
+            day_shift_hours=12.0,  # whatever a day is in these files, it is noted
+        )
+        true_winds(source, needs.channels)
     grid = Grid.from_dataset(next(iter(source.series.values())).coordinates)
     take_notes(grid, source.name, source.notes)
     if _mean_area(grid) < 0.5 * _mean_area(needs.coarse):

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from downscale import __version__
 from downscale.apply.align_runs import aligned
-from downscale.apply.checks import check_pairs
+from downscale.apply.checks import calendar_notes, check_pairs
 from downscale.apply.feed import GroupFeed
+from downscale.apply.input_files import InputFiles
 from downscale.apply.lead import lead_time
 from downscale.apply.members import Members, plan_members
+from downscale.apply.provenance import Predictors, attributes_of, check_jobs
 from downscale.apply.records import Layout
 from downscale.apply.tasks import Job
 from downscale.config.schema import ApplyConfig, ExperimentConfig
 from downscale.errors import ConfigError
 from downscale.pairs.build import STORE_NAME
 from downscale.pairs.store import PairGroup, PairStore
-from downscale.profiles.facets import merge_facets
-from downscale.profiles.output import check_output
 from downscale.training.run import Run, list_runs, load_run
 
+log = logging.getLogger(__name__)
 CORDEX_YEARS = 5
 Who = tuple[Run, Members | None]
 """A run, and the members that it is the first of."""
@@ -39,7 +39,7 @@ def config_jobs(cfg: ExperimentConfig, runs: Sequence[str], sources: Sequence[st
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        ConfigError: a source is not in the config, or or the layout cannot hold what is asked for.
+        ConfigError: a source is not in the config, or the layout cannot hold what is asked for.
         InputDataError: a run does not fit the pairs.
     """
     store = PairStore.open(cfg.workspace_path() / STORE_NAME, cfg.split)
@@ -52,9 +52,9 @@ def config_jobs(cfg: ExperimentConfig, runs: Sequence[str], sources: Sequence[st
     ensembles = plan_members(cfg.apply.members, loaded) if cfg.apply.members else [None] * len(loaded)
     firsts = [one.runs[0] for one in ensembles if one is not None] if cfg.apply.members else loaded
     jobs = [job for run, members in zip(firsts, ensembles, strict=True) for job in _jobs(cfg, store, (run, members), sources)]
-    for job in jobs:
-        statistics = job.members is not None and job.members.config.write != "members"
-        check_output(job.layout.profile, job.facets, tuple(job.run.targets), statistics=statistics)
+    for note in dict.fromkeys(note for job in jobs for note in calendar_notes(job.run, job.facts["source"], job.feed.calendar)):
+        log.info("%s", note)
+    check_jobs(jobs, {str(model) for group in store.groups.values() for model in group.attributes.get("models", ())})
     return jobs
 
 
@@ -90,49 +90,31 @@ def _job(cfg: ExperimentConfig, store: PairStore, who: Who, source: tuple[PairGr
         "kind": kind,
         "source": name,
         "input_digest": group.attributes["digest"],
-        "notes": group.notes,
+        "notes": [*group.notes, *calendar_notes(run, name, group.calendar)],
         **run.facts,
         **extra,
     }
     facets = cfg.sources[name].facets
-    attributes = attributes_of(run, name, kind, facets) | read[0].attributes
+    predictors = Predictors(name, kind, facets, regional=kind == "perfect")
+    attributes = attributes_of(run, predictors, cfg.apply.facets) | read[0].attributes
     if members and members.config.of == "seeds":
         attributes.pop("downscale_seed", None)
     return Job(
-        run,
-        GroupFeed(read[0].group, kind, index),
-        cfg.workspace_path() / "predictions" / called / f"{group.name}_{kind}",
-        facts,
-        attributes | ({"downscale_members": members.words} if members else {}),
-        merge_facets(facets, cfg.apply.facets),
-        layout_of(cfg.apply),
-        extra,
-        lead_time(facets, days, group.calendar),
-        read,
-        members,
-        cfg.workspace_path(),
-        group.attributes.get("files", []),
+        run=run,
+        feed=GroupFeed(read[0].group, kind, index),
+        folder=cfg.workspace_path() / "predictions" / called / f"{group.name}_{kind}",
+        facts=facts,
+        attributes=attributes | ({"downscale_members": members.words} if members else {}),
+        facets=predictors.merged(cfg.apply.facets),
+        layout=layout_of(cfg.apply),
+        extra=extra,
+        series=lead_time(facets, days, group.calendar),
+        aligned=read,
+        members=members,
+        root=cfg.workspace_path(),
+        inputs=InputFiles.of_source(group.attributes.get("files", []), name, hashed=cfg.apply.hash_inputs),
     )
 
 
 def _source_name(cfg: ExperimentConfig, group: PairGroup, kind: str) -> str:
     return group.name if kind == "perfect" or not group.has_truth else cfg.driver_of(group.name) or group.name
-
-
-def attributes_of(run: Run, source: str, kind: str, facets: Mapping[str, str]) -> dict[str, str]:
-    """Provenance in the files (CONVENTIONS B.5)."""
-    trained = ", ".join(run.facts["trained_on"])
-    seed = run.card["recipe"].get("settings", {}).get("seed")
-    words = {"perfect": "upscaled RCM fields (RCMu)", "imperfect": "GCM fields", "files": "given files"}[kind]
-    found: dict[str, Any] = {
-        "title": f"Emulated fields: {run.path.name} applied to {source}",
-        "source": f"statistical emulator of a regional climate model ({run.facts['model']}), trained on {trained}",
-        "history": f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} downscale {__version__} apply",
-        "comment": f"predictors: {words} of {source}",
-        "downscale_version": __version__,
-        "downscale_model_id": run.model_id,
-        "downscale_config_sha256": run.config_digest,
-        "downscale_model_training": trained,
-        **({} if seed is None else {"downscale_seed": str(seed)}),
-    }
-    return found | {f"driving_{key}" if not key.startswith("driving_") else key: value for key, value in sorted(facets.items())}

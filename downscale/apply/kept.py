@@ -26,6 +26,7 @@ from safetensors.numpy import load, save
 
 from downscale.errors import DownscaleError
 from downscale.hpc.paths import refuse_links
+from downscale.hpc.room import full_words
 from downscale.training.moments import Sums
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class KeptBlocks:
 
     A normal exit removes the file, and so does an error that is told to the user. What ends the process otherwise, a kill or a signal,
     leaves it for the next one.
+
+    Attributes:
+        given_up: whether nothing is kept any more.
     """
 
     def __init__(self, path: Path, recipe: str) -> None:
@@ -72,6 +76,7 @@ class KeptBlocks:
         """
         refuse_links(path)
         self.path, self._recipe = path, recipe
+        self.given_up = False
         self._stream: BinaryIO | None = None
 
     def read(self, days: np.ndarray) -> Iterator[Block]:
@@ -80,11 +85,13 @@ class KeptBlocks:
         Args:
             days: (n,) yyyymmdd of the whole period.
         """
+        if self.given_up:
+            return
         try:
             self.path.touch()
             stream = self._stream = self.path.open("r+b")
         except OSError as error:
-            self._give_up(error)
+            self.give_up(str(error.strerror))
             return
         done = whole = 0
         while (block := self._next(stream)) is not None and np.array_equal(block.days, days[done : done + len(block.days)]):
@@ -113,14 +120,16 @@ class KeptBlocks:
                 self._stream.write(one.data)
             self._stream.flush()
         except OSError as error:
-            self._give_up(error)
+            self.give_up(full_words(error) or str(error.strerror))
 
-    def _give_up(self, error: OSError) -> None:
-        log.warning("%s: finished blocks cannot be kept (%s); killed now, this period begins anew", self.path.parent, error.strerror)
+    def give_up(self, why: str) -> None:
+        """Keep nothing from here on, and remove what was kept."""
+        log.warning("%s: finished blocks cannot be kept (%s); killed now, this period begins anew", self.path.parent, why)
+        self.given_up = True
         self.remove()
 
     def remove(self) -> None:
-        """Remove the file; nothing is kept from here on."""
+        """Remove the file."""
         self._close()
         self.path.unlink(missing_ok=True)
 

@@ -13,6 +13,8 @@ BLOCKS = ".blocks"
 FILES = ("files", "spread_files")
 """Keys of a record: the files of the fields, and of the spread of members, by variable and relative to the prediction's folder."""
 
+BYTES = "bytes"
+"""Key of a record: the size of each of its files."""
 CLIMATE = "feature_files"
 """Key of a record: the files of sums over the network's features, relative to the prediction's folder."""
 

@@ -74,7 +74,7 @@ class Members:
         """Fields (n, M, V, Y, X) float32 in working units of whole days.
 
         Args:
-            key: of the input: draws of two inputs are independent.
+            key: of the input and its kind: draws of two inputs, or of RCMu and GCM of one group, are independent.
             *arrays: predictors, scalars, surface and days (n,) yyyymmdd, as emulate takes them.
         """
         if self.config.of == "seeds":

@@ -66,8 +66,8 @@ def predict_blocks(run: Run, feed: Feed, block_days: int) -> Iterator[tuple[np.n
 def emulate_blocks(run: Run, feed: Feed, block_days: int, start: int, stop: int, draws: Draws | None = None) -> Generator[Emulated]:
     """Emulate days ``start`` to ``stop`` of a feed, block by block.
 
-    A day on which a predictor is missing where the run has no mask for it is all NaN. For runs that read several days, one before or
-    after that is not there is replaced, see read_windows; the log says how many.
+    A day on which a predictor is missing where the run has no mask for it, or on which all fields that a run interpolates are, is all
+    NaN. For runs that read several days, one before or after that is not there is replaced, see read_windows; the log says how many.
 
     Args:
         run: the emulator.
@@ -86,7 +86,7 @@ def emulate_blocks(run: Run, feed: Feed, block_days: int, start: int, stop: int,
 
     with closing(ahead(read())) as blocks:
         for days, windows, scalars, surface in blocks:
-            whole = windows.whole
+            whole = windows.whole & np.isfinite(surface).any(axis=(1, 2, 3)) if run.needs_surface else windows.whole
             if not whole.all():
                 missing = days[~whole]
                 log.warning("%d day(s) with missing predictors are written as missing: %s", len(missing), ", ".join(map(str, missing[:20])))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from downscale.apply.marks import CLIMATE, FILES
+from downscale.apply.marks import BYTES, CLIMATE, FILES
+from downscale.hpc.paths import require_inside
 from downscale.profiles.output import Profile
 
 
@@ -51,17 +52,31 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
         left.unlink(missing_ok=True)
 
 
-def paths_of(record: Mapping[str, Any]) -> set[str]:
-    """Files of a record, relative to its folder; those of older records are named after their variables."""
+def paths_of(record: Mapping[str, Any], folder: Path) -> set[str]:
+    """Files of a record, relative to its folder; those of older records are named after their variables.
+
+    Raises:
+        InputDataError: a path leads out of the folder.
+    """
     found = [record[key] for key in FILES if isinstance(record.get(key), dict)]
-    if found:
-        return {str(path) for files in found for paths in files.values() for path in paths} | set(map(str, record.get(CLIMATE, ())))
-    return {f"{name}.nc" for name in record.get("variables", ())}
+    if not found:
+        return {f"{name}.nc" for name in record.get("variables", ())}
+    paths = {str(path) for files in found for paths in files.values() for path in paths} | set(map(str, record.get(CLIMATE, ())))
+    require_inside([part for path in paths for part in path.split("/")], folder)
+    return paths
 
 
 def all_there(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether the files of a record stand in its folder."""
-    return all((folder / path).exists() for path in paths_of(record))
+    """Whether the files of a record stand in its folder, each with the bytes that it had (older records do not say how many)."""
+    sizes = record.get(BYTES)
+    known = sizes if isinstance(sizes, dict) else {}
+    return all((folder / path).exists() and known.get(path) in (None, bytes_of(folder / path)) for path in paths_of(record, folder))
+
+
+def bytes_of(path: Path) -> int:
+    """Size of a file, or of all files of a store."""
+    parts = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in parts)
 
 
 def remove(path: Path) -> None:

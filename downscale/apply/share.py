@@ -59,6 +59,8 @@ def run_jobs(
         job.refuse_others(overwrite=overwrite)
     if started is not None and todo:
         started()
+    for job in todo:
+        job.inputs.complete()
     with StopFlag.in_job() as stop, _even_threads():
         work = _Work([part for job in todo for part in job.parts], block_days, stop, progress)
         while work.left and (work.claim(force=force_unlock, share=share) or wait):

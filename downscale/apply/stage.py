@@ -15,7 +15,7 @@ from downscale.apply.share import ProgressCallback
 from downscale.apply.tasks import Job
 from downscale.apply.trust import judge, line
 from downscale.apply.workers import MODULE, cores_each, run_with
-from downscale.config.schema import ApplyConfig, ExperimentConfig
+from downscale.config.schema import ExperimentConfig
 from downscale.config.trust import OodConfig
 from downscale.hpc.crew import Crew
 from downscale.hpc.room import require_writable
@@ -106,12 +106,12 @@ def apply_files(
     }
     with how.hire(order) as crew:
         jobs = file_jobs(run_path, inputs, output, options, device)
-        done = _work(jobs, ApplyConfig().block_days, how, crew, share=len(jobs) > 1 or how.workers > 1)
+        done = _work(jobs, options.config.block_days, how, crew, share=len(jobs) > 1 or how.workers > 1)
     notes = list(dict.fromkeys(note for job in jobs for note in job.facts["notes"]))
     if "predictions" not in done:
         return {"artefact": None, **done, "notes": notes}
     single = {"days": _span(jobs[0]), "manifest": str(output / MANIFEST)} if len(jobs) == 1 else {}
-    return {"artefact": output, **single, "notes": notes, **done, **_far(jobs, OodConfig())}
+    return {"artefact": output, **single, "notes": notes, **done, **_far(jobs, options.config.ood)}
 
 
 def _work(jobs: Sequence[Job], block_days: int, how: Manner, crew: Crew, *, share: bool) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from downscale.apply.marks import BLOCKS, MANIFEST, PARTS, read_json
+from downscale.apply.records import all_there
+from downscale.apply.wanted import unlike, wanted_predictions
 from downscale.config.schema import ExperimentConfig
 from downscale.errors import InputDataError
 from downscale.hpc.locks import holder
@@ -14,6 +16,8 @@ from downscale.pairs.build import STORE_NAME
 from downscale.pairs.parts import parts_at_work
 from downscale.pairs.store import read_attributes
 from downscale.pairs.tasks import WORK
+
+_STATES = ("done", "in work", "begun", "not begun", "of another recipe")
 
 
 def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
@@ -25,10 +29,9 @@ def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
     root = cfg.workspace_path()
     groups, pairs = _pairs(root)
     runs = {path.name: _run(path) for path in sorted((root / "runs").glob("*")) if path.is_dir()}
-    wanted = [] if cfg.apply.members else [f"{run}/{group}" for run, state in runs.items() if state == "done" for group in groups]
-    known = sorted({*wanted, *_begun(root / "predictions")})
-    states = {name: _prediction(root / "predictions" / name) for name in known}
-    counts = {state: sum(one.split(":")[0] == state for one in states.values()) for state in ("done", "in work", "begun", "not begun")}
+    wanted = wanted_predictions(cfg.apply, [root / "runs" / run for run, state in runs.items() if state == "done"], groups)
+    states = {name: _prediction(root / "predictions" / name) for name in sorted({*wanted, *_begun(root / "predictions")})}
+    states |= {name: text for name, card in wanted.items() if (text := _unlike(cfg, root, name, card))}
     return {
         "artefact": None,
         "pairs": pairs,
@@ -36,8 +39,27 @@ def workspace_status(cfg: ExperimentConfig) -> dict[str, Any]:
         "few-shot": [f"{path.name}: {_grid(path)}" for path in sorted((root / "few_shot").glob("*")) if path.is_dir()],
         "predictions": [f"{name}: {state}" for name, state in states.items()],
         "scores": _scores(root, list(states)),
-        "counts": ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no predictions",
+        "counts": _counted(states),
     }
+
+
+def folder_status(root: Path) -> dict[str, Any]:
+    """The state of the predictions in a folder of ``apply RUN -o``.
+
+    Raises:
+        InputDataError: there are none, not even begun.
+    """
+    places = [path for path in (root, *sorted(root.glob("*"))) if path.is_dir()]
+    states = {path.relative_to(root.parent).as_posix(): _prediction(path) for path in places}
+    found = {name: state for name, state in states.items() if state != "not begun"}
+    if not found:
+        raise InputDataError("no prediction is here, or begun", where=str(root), hint="give the folder of apply -o, or a config")
+    return {"artefact": None, "predictions": [f"{name}: {state}" for name, state in found.items()], "counts": _counted(found)}
+
+
+def _counted(states: Mapping[str, str]) -> str:
+    counts = {state: sum(one.split(":")[0] == state for one in states.values()) for state in _STATES}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no predictions"
 
 
 def _pairs(root: Path) -> tuple[list[str], str]:
@@ -84,6 +106,8 @@ def _begun(root: Path) -> Iterator[str]:
 def _prediction(folder: Path) -> str:
     record = read_json(folder / MANIFEST)
     if record is not None:
+        if not _whole(folder, record):
+            return "begun: files are missing or cut short, run downscale apply again"
         far = record.get("ood", {}).get("flagged_share")
         return "done" + (f": {far:.1%} of the days far from training" if far else "")
     parts = len(list((folder / PARTS).glob("*.json")))
@@ -96,14 +120,27 @@ def _prediction(folder: Path) -> str:
     return f"begun: {done}" if done else "not begun"
 
 
+def _whole(folder: Path, record: Mapping[str, Any]) -> bool:
+    try:
+        return all_there(folder, record)
+    except InputDataError:
+        return False
+
+
+def _unlike(cfg: ExperimentConfig, root: Path, name: str, card: Mapping[str, Any]) -> str:
+    """What apply would refuse to leave as it is; "" where there is nothing, or no such thing."""
+    record = read_json(root / "predictions" / name / MANIFEST)
+    changed = unlike(cfg.apply, name.partition("/")[2], card, record.get("recipe", {})) if record else []
+    return f"of another recipe: {'; '.join(changed)}" if changed else ""
+
+
 def _scores(root: Path, predictions: list[str]) -> str:
     busy = "" if _preparing(root) else holder(root / ".lock")
     if not (root / "scores" / "scores.csv").is_file():
         return f"in work: {busy}" if busy else "not begun: run downscale evaluate"
-    written = (root / "scores" / "scores.csv").stat().st_mtime_ns
-    newer = [
-        name for name in predictions if (path := root / "predictions" / name / MANIFEST).is_file() and path.stat().st_mtime_ns > written
-    ]
+    judged = (read_json(root / "scores" / "recipe.json") or {}).get("inputs", {}).get("predictions", {})
+    records = {name: read_json(root / "predictions" / name / MANIFEST) for name in predictions}
+    other = [name for name, record in records.items() if record and record.get("digest") != judged.get(name)]
     if busy:
         return f"done; in work again: {busy}"
-    return "done" + (f": {len(newer)} predictions are newer: run downscale evaluate again" if newer else "")
+    return "done" + (f": {len(other)} predictions are not those that were judged: run downscale evaluate again" if other else "")

@@ -19,10 +19,12 @@ import numpy as np
 from downscale import __version__
 from downscale.apply.align_runs import Aligned
 from downscale.apply.feed import Feed
+from downscale.apply.input_files import InputFiles
 from downscale.apply.lead import DayNumbers
-from downscale.apply.marks import BLOCKS, CLIMATE, FILES, MANIFEST, PARTS, read_json
+from downscale.apply.marks import BLOCKS, BYTES, CLIMATE, FILES, MANIFEST, PARTS, read_json
 from downscale.apply.members import Members
-from downscale.apply.records import Layout, all_there, paths_of, remove, write_json
+from downscale.apply.ownership import foreign_files
+from downscale.apply.records import Layout, all_there, bytes_of, paths_of, remove, write_json
 from downscale.apply.trust import summary, total
 from downscale.config.load import differences, digest
 from downscale.errors import OutputExistsError
@@ -51,7 +53,7 @@ class Job:
         aligned: how the runs read the input, one for each run; empty for one that reads it as it is.
         members: several fields a day instead of one.
         root: folder of results below which no link may lead away; None where the user named ``folder`` itself.
-        inputs: the files that were read, for the list beside an archive's files.
+        inputs: the files that were read.
     """
 
     run: Run
@@ -66,7 +68,7 @@ class Job:
     aligned: Sequence[Aligned] = ()
     members: Members | None = None
     root: Path | None = None
-    inputs: Sequence[Mapping[str, Any]] = ()
+    inputs: InputFiles = field(default_factory=InputFiles)
 
     def recipe(self, days: np.ndarray) -> dict[str, Any]:
         """What decides the numbers and the files of these days of the prediction."""
@@ -77,7 +79,7 @@ class Job:
             "variables": list(self.run.targets),
             "calendar": self.feed.calendar,
             **self.layout.facts(),
-            **({"facets": dict(self.facets)} if self.layout.profile == "cordex" else {}),
+            "facets": dict(self.facets),
             **self.extra,
         }
 
@@ -98,7 +100,16 @@ class Job:
     def complete(self) -> bool:
         """Whether the prediction is there, whole, by this recipe."""
         found = self.recorded()
-        return found is not None and found.get("recipe") == self._plain_recipe and all_there(self.folder, found)
+        return found is not None and self.same(found, self._plain_recipe) and all_there(self.folder, found)
+
+    def same(self, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+        """Whether a record is of a recipe."""
+        return not self._changes(record, wanted)
+
+    def _changes(self, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+        """How the recipe of a record differs; older records state facets only where the layout is made of them."""
+        recipe = record.get("recipe", {})
+        return differences(recipe, {key: value for key, value in wanted.items() if key != "facets" or key in recipe})
 
     def refuse_links(self) -> None:
         """Refuse a folder that is or holds a symbolic link; OutputExistsError."""
@@ -116,15 +127,18 @@ class Job:
             return
         found = self.recorded()
         if found is None:
-            known = tuple(f"{name}{mark}" for name in self.run.targets for mark in "._")
-            foreign = sorted(path.name for path in self.folder.glob("*.nc") if not path.name.startswith(known))
+            records = [read_json(path) for path in (self.folder / _REPLACED, *(part.record for part in self.parts if part.period))]
+            known = {path for record in records if record for path in paths_of(record, self.folder)}
+            foreign = foreign_files(self.folder, self.run.model_id, known)
             if foreign:
                 raise OutputExistsError(
-                    "the output folder holds other files", where=f"{self.folder}: {', '.join(foreign[:5])}", hint="choose an empty folder"
+                    "the output folder holds files of another kind, or of another emulator",
+                    where=f"{self.folder}: {', '.join(foreign[:5])}",
+                    hint="choose an empty folder, or --overwrite",
                 )
         recipes = [(found, self._plain_recipe)] if found else [(read_json(part.record), part.recipe) for part in self.parts if part.period]
         for record, wanted in recipes:
-            changed = differences(record.get("recipe", {}), wanted) if record else []
+            changed = self._changes(record, wanted) if record else []
             if changed:
                 raise OutputExistsError(
                     "a prediction of another recipe is here",
@@ -170,13 +184,14 @@ class Job:
             "missing_days": [day for record in records for day in record.get("missing_days", [])],
             **_apart([record.get("ood", {}) for record in records]),
             CLIMATE: [path for record in records for path in record.get(CLIMATE, [])],
+            BYTES: {path: size for record in records for path, size in record.get(BYTES, {}).items()},
             "recipe": recipe,
             "digest": digest(recipe),
             "downscale_version": __version__,
         }
         write_json(self.folder / MANIFEST, manifest)
         old = read_json(self.folder / _REPLACED)
-        for path in paths_of(old or {}) - paths_of(manifest):
+        for path in paths_of(old or {}, self.folder) - paths_of(manifest, self.folder):
             remove(self.folder / path)
         (self.folder / _REPLACED).unlink(missing_ok=True)
 
@@ -227,7 +242,7 @@ class Part:
     def recorded(self) -> dict[str, Any] | None:
         """Its record, where it is done by this recipe and its files are there."""
         found = read_json(self.record)
-        return found if found is not None and found.get("recipe") == self.recipe and all_there(self.job.folder, found) else None
+        return found if found is not None and self.job.same(found, self.recipe) and all_there(self.job.folder, found) else None
 
     def complete(self) -> bool:
         """Whether nothing is left to do."""
@@ -242,13 +257,13 @@ class Part:
             job.run.fine,
             job.feed.calendar,
             self.days,
-            {**job.attributes, "downscale_input_manifest_sha256": str(job.facts["input_digest"])},
+            {**job.attributes, "downscale_input_manifest_sha256": job.inputs.digest},
             job.facets,
             period=self.period,
             compression=job.layout.compression,
             significant_bits=job.layout.significant_bits,
             before=int(job.feed.days[self.start - 1]) if self.start else None,
-            inputs=job.inputs,
+            inputs=job.inputs.listed,
             **more,
         )
 
@@ -268,6 +283,8 @@ class Part:
             climate: files of sums over the network's features.
         """
         record = {**files, "missing_days": list(missing), "ood": dict(ood), CLIMATE: list(climate), "recipe": self.recipe}
+        folder = self.job.folder
+        record[BYTES] = {path: bytes_of(folder / path) for path in sorted(paths_of(record, folder))}
         if not self.period:
             self.job.write_manifest([record])
             return

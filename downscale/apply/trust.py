@@ -85,13 +85,7 @@ class Novelty:
         own = own_maps(maps, self._run.spec)
         whole = self._holes.whole(own) & np.isfinite(scalars).all(axis=1)
         stamps = np.asarray(days).astype(np.int64)
-        scores = {"ood_score": self._model.predictors(own[whole].reshape(int(whole.sum()), -1), scalars[whole])}
-        bits = (scores["ood_score"] > self._model.predictors.threshold[0]).astype(np.int8)
-        if self._model.features is not None:
-            features = network_features(self._run.emulator, maps[whole], scalars[whole], stamps[whole])
-            scores["ood_score_features"] = self._model.features(features, np.zeros((len(features), 0)))
-            self._add(features)
-            bits += 2 * (scores["ood_score_features"] > self._model.features.threshold[0]).astype(np.int8)
+        scores, bits = self._scores(own[whole], maps[whole], scalars[whole], stamps[whole])
         series: dict[str, np.ndarray] = {}
         for name, values in scores.items():
             series[name] = np.full(n, np.nan, np.float32)
@@ -101,6 +95,22 @@ class Novelty:
         series |= self._outside(own, scalars)
         self._count(series, stamps)
         return series
+
+    def _scores(self, own: np.ndarray, *read: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The distances of whole days, and the bits of their flags."""
+        maps, scalars, stamps = read
+        features = self._model.features
+        if not len(own):
+            none = np.zeros(0, np.float32)
+            return {"ood_score": none, **({} if features is None else {"ood_score_features": none})}, none.astype(np.int8)
+        scores = {"ood_score": self._model.predictors(own.reshape(len(own), -1), scalars)}
+        bits = (scores["ood_score"] > self._model.predictors.threshold[0]).astype(np.int8)
+        if features is not None:
+            found = network_features(self._run.emulator, maps, scalars, stamps)
+            scores["ood_score_features"] = features(found, np.zeros((len(found), 0)))
+            self._add(found)
+            bits += 2 * (scores["ood_score_features"] > features.threshold[0]).astype(np.int8)
+        return scores, bits
 
     def counts(self) -> dict[str, float]:
         """What was counted so far: numbers that can be added up over the periods of a prediction. ``summary`` and ``line`` read them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 
 from downscale.apply.files import FileOptions, file_jobs
 from downscale.apply.jobs import config_jobs
+from downscale.apply.room import require_room
 from downscale.apply.share import ProgressCallback, run_jobs
 from downscale.apply.tasks import Job
-from downscale.config.schema import ApplyConfig, ExperimentConfig
+from downscale.config.schema import ExperimentConfig
 from downscale.hpc.crew import Crew, Desk
 
 MODULE = __name__
@@ -35,7 +37,8 @@ def run_with(crew: Crew, jobs: Sequence[Job], *, force_unlock: bool, progress: P
         a line per prediction.
     """
     if not crew.size:
-        return run_jobs(jobs, force_unlock=force_unlock, progress=progress, **manner)
+        check = partial(require_room, jobs, manner["block_days"], 1)
+        return run_jobs(jobs, force_unlock=force_unlock, progress=progress, started=check, **manner)
     if force_unlock:
         for job in jobs:
             for part in job.parts:
@@ -47,9 +50,13 @@ def run_with(crew: Crew, jobs: Sequence[Job], *, force_unlock: bool, progress: P
         if progress is not None:
             progress(min(done + crew.done, total), total, name)
 
+    def begin() -> None:
+        require_room(jobs, manner["block_days"], crew.size + 1)
+        crew.go()
+
     torch.set_num_threads(cores_each(crew.size + 1))
     try:
-        return run_jobs(jobs, progress=tell, started=crew.go, **manner)
+        return run_jobs(jobs, progress=tell, started=begin, **manner)
     finally:
         torch.set_num_threads(threads)
 
@@ -84,4 +91,4 @@ def _jobs(order: Mapping[str, Any]) -> tuple[list[Job], int]:
         return config_jobs(cfg, order["runs"], order["sources"], order["device"]), cfg.apply.block_days
     paths = [Path(path) for path in order["inputs"]]
     options = FileOptions.of(order["options"])
-    return file_jobs(Path(order["run"]), paths, Path(order["output"]), options, order["device"]), ApplyConfig().block_days
+    return file_jobs(Path(order["run"]), paths, Path(order["output"]), options, order["device"]), options.config.block_days

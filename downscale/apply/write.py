@@ -18,9 +18,12 @@ from downscale.apply.kept import Block, KeptBlocks
 from downscale.apply.marks import FILES
 from downscale.apply.members import Members, mean_and_spread
 from downscale.apply.predict import emulate_blocks
+from downscale.apply.room import blocks_fit
 from downscale.apply.tasks import Job, Part
 from downscale.apply.trust import Novelty
 from downscale.config.load import digest
+from downscale.errors import DiskFullError
+from downscale.hpc.room import telling_full_disk
 from downscale.profiles.output import Output, open_output
 from downscale.profiles.spec import OutputSpec
 from downscale.training.run import Run
@@ -29,32 +32,52 @@ from downscale.training.run import Run
 def write_part(part: Part, block_days: int) -> Generator[int]:
     """Emulate and write one period, and record it; blocks that an unfinished process has computed are only written.
 
+    Computed blocks are kept meanwhile, where the disk has room for them beside the output; where they turn out to take the room that the
+    output needs, they go, and the period is begun anew.
+
     Yields:
-        days done, block by block.
+        days done, block by block; less than none where they are done again.
 
     Raises:
         DownscaleError: the files cannot be written; nothing unfinished is left.
     """
-    job = part.job
+    job, done = part.job, 0
     job.retire()
+    with telling_full_disk(job.folder, kept="free some space, then run the same command again: finished periods are kept"):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with KeptBlocks(part.blocks, digest({**part.recipe, "version": __version__})) as kept:
+            if not blocks_fit(part):
+                kept.give_up("the disk has little room")
+            try:
+                for days in _write(part, block_days, kept):
+                    done += days
+                    yield days
+            except DiskFullError:
+                if kept.given_up:
+                    raise
+                kept.give_up("the disk is full")
+                yield -done
+                yield from _write(part, block_days, kept)
+
+
+def _write(part: Part, block_days: int, kept: KeptBlocks) -> Generator[int]:
+    job = part.job
     run, draws = _who(job)
     novelty = Novelty.of(run)
     attributes = {**(novelty.attributes if novelty else {}), **{name: one.attributes for name, one in job.series.items()}}
     missing: list[int] = []
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with KeptBlocks(part.blocks, digest({**part.recipe, "version": __version__})) as kept:
-        with ExitStack() as stack:
-            outputs = [stack.enter_context(open_output(job.layout.profile, spec)) for spec in _specs(part, attributes)]
-            with closing(_blocks(part, run, draws, novelty, block_days, kept)) as blocks, Behind(_one_at_a_time(outputs)) as write:
-                for block in blocks:
-                    missing += block.missing
-                    write(block.days, block.fields, block.series)
-                    yield len(block.days)
-        write_fitted(job.aligned, job.folder)
-        job.feed.close()
-        files = {key: files_of(output, job.run.targets, job.folder) for key, output in zip(FILES, outputs, strict=False)}
-        climate = write_features(novelty, job.folder, part.period)
-        part.done(files, missing, novelty.counts() if novelty else {}, climate)
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(open_output(job.layout.profile, spec)) for spec in _specs(part, attributes)]
+        with closing(_blocks(part, run, draws, novelty, block_days, kept)) as blocks, Behind(_one_at_a_time(outputs)) as write:
+            for block in blocks:
+                missing += block.missing
+                write(block.days, block.fields, block.series)
+                yield len(block.days)
+    write_fitted(job.aligned, job.folder)
+    job.feed.close()
+    files = {key: files_of(output, job.run.targets, job.folder) for key, output in zip(FILES, outputs, strict=False)}
+    climate = write_features(novelty, job.folder, part.period)
+    part.done(files, missing, novelty.counts() if novelty else {}, climate)
 
 
 def _blocks(
@@ -105,7 +128,7 @@ def _who(job: Job) -> tuple[Run, _Draws | None]:
     if job.members is None:
         return runs[0], None
     members = replace(job.members, runs=tuple(runs)) if job.aligned else job.members
-    return runs[0], _Draws(members, str(job.facts["input_digest"]))
+    return runs[0], _Draws(members, f"{job.facts['input_digest']} {job.facts['kind']}")
 
 
 def _gives_spread(job: Job) -> bool:

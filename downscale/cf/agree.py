@@ -122,13 +122,13 @@ def check_repeats(series: Series) -> None:
         series.notes.append(f"{len(np.unique(repeats[:, 0]))} days are in two files with equal data: read once")
 
 
-def check_gaps(name: str, series: Series, *, skip: bool) -> None:
-    """Refuse missing days, the seam between files named (T05, T06), or note them when they are to be skipped."""
+def check_gaps(name: str, series: Series, *, skip: bool, kept: bool = False) -> None:
+    """Refuse missing days, the seam between files named (T05, T06), or note them when they are to be skipped, or kept as missing."""
     missing = gaps(series.days, series.calendar)
     if not missing:
         return
     if skip:
-        series.notes.append(f"{spans(missing)}: skipped")
+        series.notes.append(f"{spans(missing)}: {'missing' if kept else 'skipped'}")
         return
     after = int(np.searchsorted(series.days, missing[0][0]))
     files = [series.pieces[int(np.ravel(series.table.file[index])[place])].header.path for index, place in ((after - 1, -1), (after, 0))]

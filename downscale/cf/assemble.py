@@ -56,7 +56,7 @@ def lay_days(opening: Opening, series: Series) -> None:
     """
     series.notes += experiment_seams(series)
     check_repeats(series)
-    check_gaps(opening.name, series, skip=opening.skip_gaps)
+    check_gaps(opening.name, series, skip=opening.skip_gaps, kept=opening.every_day)
 
 
 def missing_channels(opening: Opening, channels: Sequence[Channel]) -> InputDataError:

@@ -25,7 +25,8 @@ class Opening:
         name: of the source.
         headers: of all its files.
         renames, assume_units: by variable, from the config.
-        skip_gaps: whether missing days are listed and left out rather than refused.
+        skip_gaps: whether missing days are listed rather than refused.
+        every_day: whether a channel keeps days that others lack.
         day_shift_hours: how far days may be shifted from 00-24 h.
         fill_values: numbers that mean missing although the files do not say so.
         member: of an ensemble dimension.
@@ -39,6 +40,7 @@ class Opening:
     renames: Mapping[str, str] = field(default_factory=dict)
     assume_units: Mapping[str, str] = field(default_factory=dict)
     skip_gaps: bool = False
+    every_day: bool = False
     day_shift_hours: float = 6.0
     fill_values: tuple[float, ...] = ()
     member: int | str | None = None

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,15 @@ class FileHeader:
         if "tracking_id" in self.attrs:
             entry["tracking_id"] = str(self.attrs["tracking_id"])
         return entry
+
+    def listed(self) -> dict[str, Any]:
+        """The manifest entry, with the time of the last change: for lists, not for digests of what was read."""
+        return {**self.manifest(), "mtime": time_of(self.mtime_ns)}
+
+
+def time_of(nanoseconds: int) -> str:
+    """A file's time, UTC to the second."""
+    return datetime.fromtimestamp(nanoseconds // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Sharing:

@@ -110,6 +110,12 @@ def identify(header: FileHeader) -> Identity:
     return Identity("", source="folder", folder=str(header.path.parent), facets=_facets(header, {}))
 
 
+def model_names(header: FileHeader) -> set[str]:
+    """All names that a file has for the model that made it."""
+    stated = (" ".join(str(header.attrs.get(name, "")).split()) for name in _ATTRIBUTES["model"])
+    return {name for name in (*stated, identify(header).model) if name}
+
+
 def _model(stated: dict[str, str], source: str, header: FileHeader) -> Identity:
     regional = bool(stated["driver"] or stated["domain"])
     member = stated["driver_member"] if regional else stated["member"] or _rip(header)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from downscale.cf.assemble import assemble, lay_days, missing_channels, one_calendar
 from downscale.cf.axes import axis_of, is_latitude, is_longitude
-from downscale.cf.calendar import iso
 from downscale.cf.catalogue import scan
+from downscale.cf.common import common_days, on_all_days
 from downscale.cf.coordinates import read_coordinates
 from downscale.cf.fixed import locate_static, read_static
 from downscale.cf.gather import Found, Opening, gather, raise_together
@@ -43,7 +43,7 @@ class Source:
         name: of the source.
         role: rcm or gcm.
         calendar: canonical name.
-        days: yyyymmdd that all series have, ascending.
+        days: yyyymmdd that all series have, or (gaps: "missing") any of those that are needed, ascending.
         series: by channel name.
         files: manifest of the inputs: path, size, fingerprint of header and coordinates.
         notes: what was renamed, converted, flipped, wrapped, assumed, dropped.
@@ -65,6 +65,11 @@ class Source:
             InputDataError: no file holds one of them (F10), or its values are implausible. What was converted goes to the notes.
         """
         return {name: read_static(self.opening, name) for name in names}
+
+    @property
+    def listed(self) -> list[dict[str, Any]]:
+        """The manifest of the inputs with the time of each file."""
+        return [header.listed() for header in self.opening.headers]
 
     def close(self) -> None:
         """Close all files left open by reading."""
@@ -133,13 +138,17 @@ def open_files(
     aggregate: str = "none",
     workers: int | None = None,
 ) -> Source:
-    """Open a source from paths, globs and folders; arguments as in the config, errors as open_source."""
+    """Open a source from paths, globs and folders; arguments as in the config, errors as open_source.
+
+    With ``gaps="missing"`` each series keeps the days that it has, and those of the source are the days that any of them has.
+    """
     opening = Opening(
         name,
         scan(paths, select=select or None, workers=workers),
         renames=variables or {},
         assume_units=assume_units or {},
-        skip_gaps=gaps == "skip",
+        skip_gaps=gaps != "error",
+        every_day=gaps == "missing",
         day_shift_hours=day_shift_hours,
         fill_values=tuple(fill_values),
         member=member,
@@ -155,8 +164,8 @@ def _open(opening: Opening, role: str, channels: Sequence[Channel], optional: Se
     notes += dict.fromkeys(f"{name}: {note}" for header in opening.headers for note in header.notes)
     series = _all_series(opening, channels, optional, statics, notes)
     found = {key: one for key, one in series.items() if key in wanted}
-    days = _common_days(opening, found, notes)
-    found |= _on_all_days(opening, {key: one for key, one in series.items() if key not in wanted}, days, notes)
+    days = common_days(opening, found, notes)
+    found |= on_all_days(opening, {key: one for key, one in series.items() if key not in wanted}, days, notes)
     for key, one in found.items():
         one.restrict(days)
         one.label, one.shared_notes = f"{name}: {key}", notes
@@ -246,35 +255,6 @@ def _grid_candidates(header: FileHeader) -> list[VariableHeader]:
     if lat is not None and lon is not None:
         fields.append(VariableHeader("grid", (lat.name, lon.name), (*lat.shape, *lon.shape), "float64", {}))
     return fields
-
-
-def _common_days(opening: Opening, series: Mapping[str, Series], notes: list[str]) -> NDArray[np.int64]:
-    """Days that all channels have; where they differ, refused or noted by the policy for gaps."""
-    if not series:
-        return np.empty(0, np.int64)
-    common = next(iter(series.values())).days
-    for one in series.values():
-        common = np.intersect1d(common, one.days, assume_unique=True)
-    if all(len(one.days) == len(common) for one in series.values()):
-        return common
-    ranges = [f"{key}: {iso(one.days[0])} to {iso(one.days[-1])}, {len(one.days)} days" for key, one in series.items()]
-    if len(common) and opening.skip_gaps:
-        used = f"{len(common)} common ones from {iso(common[0])} to {iso(common[-1])} are used"
-        notes.append(f"{opening.name}: channels have different days, {used}: {'; '.join(ranges)}")
-        return common
-    raise InputDataError(
-        f"{opening.name}: channels have different days" + ("" if len(common) else " and none in common"),
-        where=f"source {opening.name}",
-        hint="give files of the same period for all channels" + (", or accept gaps with missing: {gaps: skip}" if len(common) else ""),
-        findings=ranges,
-    )
-
-
-def _on_all_days(opening: Opening, optional: Mapping[str, Series], days: NDArray[np.int64], notes: list[str]) -> dict[str, Series]:
-    """Those of the optional channels that have all the days; the others are noted."""
-    found = {key: one for key, one in optional.items() if np.isin(days, one.days, assume_unique=True).all()}
-    notes += [f"{opening.name}: {key} lacks some of the days and is left out" for key in optional if key not in found]
-    return found
 
 
 def _collect_notes(name: str, series: Mapping[str, Series]) -> list[str]:

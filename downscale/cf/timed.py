@@ -7,7 +7,7 @@ renamed.
 from __future__ import annotations
 
 import logging
-import shutil
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,8 +24,9 @@ from downscale import __version__
 from downscale.cf.calendar import canonical, day_bounds, encode_days, iso
 from downscale.cf.skeleton import define_series, define_time
 from downscale.config.folders import to_disk
-from downscale.errors import DownscaleError
+from downscale.errors import DiskFullError, DownscaleError
 from downscale.hpc.paths import refuse_links
+from downscale.hpc.room import free_space, full_words, why_full
 
 log = logging.getLogger(__name__)
 Series = Mapping[str, Mapping[str, Any]]
@@ -129,8 +130,10 @@ class TimedFile:
         log.debug("%s: %d days to %s", self.path, self._count, iso(self._last) if self._count else "none")
 
     def abort(self) -> None:
-        """Give up: remove the unfinished file."""
+        """Give up: remove the unfinished file. It is emptied first: on a full disk it could not be closed, and would keep its room."""
         file, self._file = self._file, None
+        with suppress(OSError):
+            os.truncate(self.partial, 0)
         if file is not None:
             try:
                 file.close()
@@ -162,8 +165,9 @@ class TimedFile:
             raise OSError("the written file differs from what was to be written")
 
     def _failed(self, error: Exception) -> DownscaleError:
+        told = write_error(self.path, error, self.partial)
         self.abort()
-        return write_error(self.path, error)
+        return told
 
 
 class SeriesWriter(TimedFile):
@@ -193,14 +197,23 @@ def remove(partial: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_error(path: Path, error: Exception) -> DownscaleError:
-    """The error of a failed write, with the path and the free space."""
+def write_error(path: Path, error: Exception, unfinished: Path | None = None) -> DownscaleError:
+    """The error of a failed write, with the path and the free space.
+
+    Args:
+        path: final name.
+        error: what the library says.
+        unfinished: what was written so far; it must be removed afterwards.
+    """
     try:
-        free = f"{shutil.disk_usage(path.parent).free / 1e9:.1f} GB free"
+        free = f"{free_space(path.parent) / 1e9:.1f} GB free"
     except OSError:
         free = "folder not accessible"
-    reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-    return DownscaleError(
+    full = full_words(error) if isinstance(error, OSError) else ""
+    if not full and unfinished is not None and unfinished.is_file():
+        full = why_full(unfinished)
+    reason = full or (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return (DiskFullError if full else DownscaleError)(
         f"cannot write: {reason}",
         where=f"{path} ({free})",
         hint="free space, raise the quota or check permissions, then run the command again",

@@ -121,8 +121,9 @@ def write_static(
         to_disk(partial)
         partial.replace(target)
     except (OSError, RuntimeError) as error:
+        told = write_error(target, error, partial)
         remove(partial)
-        raise write_error(target, error) from error
+        raise told from error
 
 
 def stored(values: NDArray[Any], scale: float, offset: float, bits: int | None = None) -> NDArray[np.float32]:
@@ -157,7 +158,7 @@ def rounding(bits: int | None) -> dict[str, Any]:
     if bits is None or bits >= MANTISSA_BITS:
         return {}
     return {
-        "quantization": f"rounded to {bits} explicit bits of the float32 mantissa, halves to even",
+        "downscale_quantization": f"rounded to {bits} explicit bits of the float32 mantissa, halves to even",
         "quantization_nsb": np.int32(bits),
         "quantization_maximum_relative_error": np.float32(2.0 ** -(bits + 1)),
     }

@@ -36,11 +36,11 @@ def _apply(what: Path, with_config: Mapping[str, Sequence[str]], with_run: Mappi
     from downscale.config.load import load_config
 
     if what.is_dir():
-        if any(with_config.values()):
-            raise ConfigError("--run, --source and --set go with a config, not with a run folder", where=str(what), hint=_WITH_RUN)
+        if with_config["runs"] or with_config["sources"]:
+            raise ConfigError("--run and --source go with a config, not with a run folder", where=str(what), hint=_WITH_RUN)
         if not with_run["inputs"] or with_run["output"] is None:
             raise ConfigError("a run folder needs --input FILE... and -o DIR", where=str(what), hint=_WITH_RUN)
-        return apply_files(what, with_run["inputs"], with_run["output"], options=_options(with_run), **manner)
+        return apply_files(what, with_run["inputs"], with_run["output"], options=_options(with_run, with_config["overrides"]), **manner)
     given = [name for name, value in with_run.items() if value and value not in ("none", "cf")]
     if given:
         raise ConfigError(
@@ -66,18 +66,26 @@ _FLAGS = {
 }
 
 
-def _options(given: Mapping[str, Any]) -> Any:
+_NEEDS_PAIRS = ("align", "align_to", "align_window", "days")
+"""Keys of the section apply that only pairs can answer."""
+
+
+def _options(given: Mapping[str, Any], overrides: Sequence[str]) -> Any:
     from downscale.apply.feed import Reading
     from downscale.apply.files import FileOptions
-    from downscale.apply.jobs import layout_of
-    from downscale.config.apply import ApplyConfig
+    from downscale.config.apply import ApplyAlone
+    from downscale.config.load import load_section
 
-    layout = layout_of(ApplyConfig(profile=given["profile"]))
+    profile = [f"apply.profile={given['profile']}"] if given["profile"] != "cf" else []
+    config = load_section(ApplyAlone, [*overrides, *profile]).apply
+    if asked := [name for name in _NEEDS_PAIRS if name in config.model_fields_set]:
+        raise ConfigError(f"apply.{asked[0]} needs the pairs of an experiment", where="--set", hint="downscale apply CONFIG --run RUN")
     facets = _pairs(given["facets"], "--facet", "NAME=VALUE", "institution_id=CNRM-MF")
     reading = Reading(
         _pairs(given["assume_units"], "--assume-units", "VAR=UNITS", "pr=mm/day"), tuple(given["fill_values"]), given["aggregate"]
     )
-    return FileOptions(given["forcings"], reading, tuple(given["members"]), given["per_run"], layout, facets)
+    config = config.model_copy(update={"facets": {**config.facets, **facets}})
+    return FileOptions(given["forcings"], reading, tuple(given["members"]), given["per_run"], config)
 
 
 def _pairs(texts: Sequence[str], flag: str, form: str, example: str) -> dict[str, str]:

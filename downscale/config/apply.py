@@ -43,10 +43,15 @@ class ApplyConfig(Strict):
         "cf", description="cf: a CF file per variable; cordex: names, folders and attributes of a CORDEX archive; zarr: one store"
     )
     facets: dict[str, str] = Field(
-        {}, description="what names the output in profile cordex: domain_id, institution_id, source_id ...; missing ones are asked for"
+        {},
+        description="what names the output and its maker: domain_id, institution_id, source_id, contact ...; profile cordex asks for those "
+        "that are missing, cf and zarr write them as global attributes",
     )
     significant_bits: int | None = Field(
         None, ge=1, le=23, description="bits of the mantissa that are kept, so that files get smaller; default: all 23"
+    )
+    hash_inputs: bool = Field(
+        False, description="profile cordex: the sha256 of each input file in manifest.json; reads all input files once more"
     )
 
     @model_validator(mode="after")
@@ -60,7 +65,19 @@ class ApplyConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _a_list_to_hash_for(self) -> ApplyConfig:
+        if self.hash_inputs and self.profile != "cordex":
+            raise ValueError("hash_inputs: only profile cordex lists the input files: leave hash_inputs out")
+        return self
+
+    @model_validator(mode="after")
     def _one_store_is_one(self) -> ApplyConfig:
         if self.profile == "zarr" and self.years_per_file is not None:
             raise ValueError("years_per_file: profile zarr writes one store: leave years_per_file out")
         return self
+
+
+class ApplyAlone(Strict):
+    """What --set may say where there is no config: how predictions are made and written."""
+
+    apply: ApplyConfig = Field(ApplyConfig(), description="as in the config")

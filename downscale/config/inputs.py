@@ -85,7 +85,9 @@ class SourceConfig(Strict):
         "grid_eastward_wind); such winds are turned to true east and north",
     )
     facets: dict[str, str] = Field(
-        {}, description="facts about the run (source_id, experiment_id, variant_label, institution_id ...) copied to outputs"
+        {},
+        description="facts about the run (source_id, experiment_id, variant_label, institution_id ...) that outputs state as driving_...; "
+        "for an rcm give its driver's as driving_source_id ... beside its own source_id",
     )
 
     @model_validator(mode="after")

@@ -99,6 +99,9 @@ class ExperimentConfig(Strict):
             raise ValueError(
                 f"normalise.detrend: '{self.normalise.detrend}' is not one of forcings.columns ({', '.join(columns) or 'none'})"
             )
+        wanted, names = self.evaluate.regimes.channel, [channel.name for channel in self.channels()]
+        if wanted not in ("auto", *names):
+            raise ValueError(f"evaluate.regimes.channel: '{wanted}' is not one of the predictors' channels ({', '.join(names)})")
         to = self.upscale.to
         if isinstance(to, str) and (to not in self.sources or self.sources[to].is_truth):
             raise ValueError(f"upscale.to: '{to}' is not a gcm or reanalysis source")
@@ -125,9 +128,9 @@ class ExperimentConfig(Strict):
 
     @model_validator(mode="after")
     def _an_emulator_has_its_own_name(self) -> ExperimentConfig:
-        own = self.apply.facets.get("source_id")
+        own = self.apply.facets.get("source_id", "")
         for name, source in self.sources.items():
-            if own and source.role == "rcm" and source.facets.get("source_id") == own:
+            if own and source.role == "rcm" and source.facets.get("source_id", "").lower() == own.lower():
                 raise ValueError(f"apply.facets.source_id: '{own}' is the name of the RCM (sources.{name}): an emulator needs its own")
         return self
 

@@ -90,7 +90,7 @@ def domain_grid(name: str) -> Grid:
     Raises:
         ConfigError: no such domain in the table.
     """
-    known = _current(name)
+    known = current_name(name)
     if known in _REGULAR:
         nx, ny, west, south, step = _REGULAR[known]
         return lonlat_grid(south + step * (np.arange(ny + 1) - 0.5), west + step * (np.arange(nx + 1) - 0.5))
@@ -111,7 +111,7 @@ def domain_grid(name: str) -> Grid:
     return Grid.from_dataset(Coordinates.of({**coords, "crs": ((), np.int32(0), crs)}))
 
 
-def _current(name: str) -> str:
+def current_name(name: str) -> str:
     """The CMIP6 name of a domain given in either way, in any case of letters."""
     area, _, resolution = name.strip().partition("-")
     digits, regular = resolution.rstrip("iI"), "i" if resolution[-1:] in ("i", "I") else ""

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from downscale.errors import ConfigError, DownscaleError
+from downscale.errors import ConfigError, DiskFullError
 from downscale.hpc.doctor import is_writable, nearest_folder
 
 log = logging.getLogger(__name__)
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-_LEAST, _USUAL = 0.2, 0.6
+_PROBE_BYTES = 2**24
+_LEAST, USUAL = 0.2, 0.6
 """Share of its bytes in memory that climate data take on disk: at the very best, and usually."""
 
 
@@ -68,22 +69,46 @@ def require_space(folder: Path, need: int, files: int) -> None:
         files: number of files to write.
 
     Raises:
-        DownscaleError: with the free space and the path.
+        DiskFullError: with the free space and the path.
     """
-    there = nearest_folder(folder)
-    free, stats = shutil.disk_usage(there).free, os.statvfs(there)
+    free, stats = free_space(folder), os.statvfs(nearest_folder(folder))
     if _LEAST * need > free:
-        raise DownscaleError(
+        raise DiskFullError(
             f"the disk has no room: {need / 1e9:.1f} GB before compression, {free / 1e9:.1f} GB are free",
             where=str(folder),
             hint="free some space, or give a workspace on another disk",
         )
     if stats.f_files and files > stats.f_favail:
-        raise DownscaleError(
+        raise DiskFullError(
             f"the disk has no room: {files:,} files, {stats.f_favail:,} inodes are free", where=str(folder), hint="remove some files"
         )
-    if _USUAL * need > free:
+    if USUAL * need > free:
         log.warning("%s: %.1f GB before compression, %.1f GB are free: it may not fit", folder, need / 1e9, free / 1e9)
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that this user may still write where a folder is or would be made."""
+    return shutil.disk_usage(nearest_folder(folder)).free
+
+
+def why_full(unfinished: Path) -> str:
+    """What the system says to more bytes at the end of a file that failed and is removed next; "" where it takes them.
+
+    HDF5 tells of a full disk, a quota or a limit on file sizes as of any other failure.
+    """
+    try:
+        with unfinished.open("ab") as stream:
+            stream.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return full_words(error)
+    return ""
+
+
+def full_words(error: OSError) -> str:
+    """A full disk in words; "" for any other failure."""
+    if error.errno == errno.ENOSPC:
+        return "the disk is full"
+    return str(error.strerror) if error.errno in _FULL else ""
 
 
 @contextmanager
@@ -103,9 +128,10 @@ def telling_full_disk(path: Path, *, kept: str) -> Iterator[None]:
         raise told from None
 
 
-def full_disk(error: OSError, path: Path, *, kept: str) -> DownscaleError | None:
+def full_disk(error: OSError, path: Path, *, kept: str) -> DiskFullError | None:
     """The error to raise where writing failed for want of space; None for any other failure."""
-    if error.errno not in _FULL:
+    words = full_words(error)
+    if not words:
         return None
-    free = shutil.disk_usage(nearest_folder(path)).free
-    return DownscaleError(f"writing failed: {error.strerror}; {free / 1e9:.1f} GB are free on this disk", where=str(path), hint=kept)
+    free = free_space(path)
+    return DiskFullError(f"writing failed: {words}; {free / 1e9:.1f} GB are free on this disk", where=str(path), hint=kept)

@@ -24,7 +24,7 @@ from downscale.profiles.mlbench_output import Template
 
 log = logging.getLogger(__name__)
 _OROGRAPHY = "-orog"
-_SECONDS = "seconds.json"
+_SECONDS, _STOPPED = "seconds.json", "of attempts that were stopped"
 
 
 @dataclass(frozen=True)
@@ -62,26 +62,41 @@ class Entry:
 
     @contextmanager
     def with_config(self) -> Iterator[None]:
-        """Inside, the config lies in the folder; when results of another config are not replaced, that config comes back."""
+        """Inside, the config lies in the folder; when results of another config are not replaced, that config comes back.
+
+        Raises:
+            OutputExistsError: results of another config, with what this command can do about it.
+        """
         path = self.folder / CONFIG
         before = path.read_text() if path.is_file() else None
         write_text(path, dump_yaml(self.cfg))
         try:
             yield
-        except OutputExistsError:
+        except OutputExistsError as error:
             if before is not None:
                 write_text(path, before)
-            raise
+            if "--name" not in error.hint:
+                raise
+            hint = "give another --out, or --overwrite to replace them; written -> wanted:"
+            raise OutputExistsError("results of other choices are here", where=error.where, hint=hint, findings=error.findings) from error
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Note a step's seconds; a step that was done before keeps those of the time when it was done."""
+        """Note a step's seconds, with those of attempts that were stopped; one that was done before keeps those of the time when it was."""
         log.info("== %s: %s", self.domain.name, step)
-        path, started = self.folder / _SECONDS, time.monotonic()
-        yield
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        known[step] = self.seconds[step] = max(round(time.monotonic() - started, 1), known.get(step, 0.0))
-        write_json(path, known)
+        path, started, done = self.folder / _SECONDS, time.monotonic(), False
+        try:
+            yield
+            done = True
+        finally:
+            known = json.loads(path.read_text()) if path.is_file() else {}
+            stopped = known.setdefault(_STOPPED, {})
+            seconds = round(time.monotonic() - started + stopped.pop(step, 0.0), 1)
+            if done:
+                known[step] = self.seconds[step] = max(seconds, known.get(step, 0.0))
+            else:
+                stopped[step] = seconds
+            write_json(path, known)
 
 
 def registration(entries: Sequence[Entry], choices: Choices, path: Path) -> dict[str, Any]:

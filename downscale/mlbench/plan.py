@@ -84,7 +84,7 @@ def experiment(domain: Domain, *, model: str, orography: bool = False) -> dict[s
         "domain": {"coarse_box": centres_box(first.predictors), "fine_box": [0, nx, 0, ny]},
         "upscale": {"to": first.driver},
         "missing": {"gaps": "skip", "nan_days": "drop"},
-        "split": _split([period for training in domain.trainings for period in training.periods]),
+        "split": _split([*SPLIT, *(period for training in domain.trainings for period in training.periods)]),
         **{name: section for name, section in sections.items() if name not in ("train", "apply")},
         "train": {"on": [f"{first.name}/imperfect"], "baselines": [], **sections.get("train", {})},
         "apply": {"days": "test", **sections.get("apply", {})},
@@ -113,8 +113,10 @@ def _source(role: str, files: Sequence[Path], variables: Sequence[str], gcm: str
 
 
 def _split(periods: Sequence[str]) -> dict[str, Any]:
-    """Whole years of all training periods; a period that is not the benchmark's gives its last year to test and the one before to
-    validation."""
+    """Whole years of periods: also those of an experiment that is not chosen, because it may be chosen later.
+
+    A period that is not the benchmark's gives its last year to test and the one before to validation.
+    """
     split: dict[str, Any] = {"train": [], "validation": [], "test": []}
     for period in dict.fromkeys(periods):
         first, last = map(int, period.split("-"))

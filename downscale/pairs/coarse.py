@@ -55,13 +55,24 @@ class CoarseReader:
     smooth: int = 1
 
     def read(self, channels: Sequence[Channel], days: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Maps (time, channel, H, W) float32, working units; a channel that the source lacks is NaN."""
+        """Maps (time, channel, H, W) float32, working units; NaN where the source lacks the channel, or the channel the day."""
         maps = np.full((len(days), len(channels), *shape), np.nan, np.float32)
         for position, channel in enumerate(channels):
             if channel.name in self.transfers:
-                coarse = self.transfers[channel.name](read_days(self.source.series[channel.name], days))
-                maps[:, position] = smooth(coarse, self.smooth)
+                series = self.source.series[channel.name]
+                there = _among(days, series.days)
+                if there.any():
+                    coarse = self.transfers[channel.name](read_days(series, days[there]))
+                    maps[there, position] = smooth(coarse, self.smooth)
         return maps
+
+
+def _among(days: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which of some days are among sorted ones; np.isin would sort all of them again for every block."""
+    position = np.searchsorted(known, days)
+    found = position < len(known)
+    found[found] = known[position[found]] == days[found]
+    return found
 
 
 def read_days(series: Series, days: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from downscale.cf.identity import model_names
 from downscale.cf.open import Source, open_source
 from downscale.config.load import digest
 from downscale.config.schema import ExperimentConfig, MissingConfig
@@ -51,6 +52,12 @@ class GroupInputs:
     def sources(self) -> list[Source]:
         """All that are read, each once."""
         return [source for source in (self.truth, self.gcm.source if self.gcm else None) if source is not None]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the RCM (or the observations) that gives the truth, as its files state them."""
+        headers = self.truth.opening.headers if self.truth is not None else ()
+        return sorted({name for header in headers for name in model_names(header)})
 
 
 @dataclass

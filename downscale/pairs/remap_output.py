@@ -81,8 +81,9 @@ class Output:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._store = self._zarr() if path.suffix == ".zarr" else self._netcdf()
         except (OSError, RuntimeError) as error:
+            told = write_error(path, error, self.partial)
             self._give_up()
-            raise write_error(path, error) from error
+            raise told from error
 
     def write(self, name: str, index: tuple[slice, ...], values: np.ndarray) -> None:
         """A block of a field, on its outer dimensions; NaN is missing."""
@@ -90,8 +91,9 @@ class Output:
         try:
             self._store[name][(*index, slice(None), slice(None))] = stored
         except (OSError, RuntimeError) as error:
+            told = write_error(self.path, error, self.partial)
             self._give_up()
-            raise write_error(self.path, error) from error
+            raise told from error
 
     def __enter__(self) -> Output:
         return self
@@ -109,8 +111,9 @@ class Output:
             self.partial.replace(self.path)
             _remove(old)
         except (OSError, RuntimeError) as failure:
+            told = write_error(self.path, failure, self.partial)
             self._give_up()
-            raise write_error(self.path, failure) from failure
+            raise told from failure
 
     def _close(self) -> None:
         store, self._store = self._store, None

@@ -79,6 +79,8 @@ def _turn(source: Source, own: Series, along_grid: bool, turns: dict[str, Turn],
     if grid.digest not in turns:
         turns[grid.digest] = turn_of(grid)
     turn = turns[grid.digest]
+    for one in (own, other):
+        one.restrict(np.intersect1d(own.days, other.days, assume_unique=True))
     source.series[name], source.series[other_name] = TrueWind.of(own, other, turn, held), TrueWind.of(other, own, turn, held)
     by = f"by {turn.degrees.min():.4g} to {turn.degrees.max():.4g} degrees"
     said = "as declared" if along_grid else own.pieces[0].variable.text("standard_name")
@@ -128,6 +130,8 @@ class _Held:
 @dataclass
 class TrueWind(Series):
     """The component to true east (ua, uas) or north (va, vas) of two series along the grid; NaN where either is missing.
+
+    It has the days that both have.
 
     Both components are read together; the partner's block waits until it is asked for or forgotten.
     """

@@ -283,8 +283,9 @@ def _finish_group(shelf: Shelf, group: GroupInputs, inputs: Inputs) -> None:
     remove_torn_files(shelf.folder / group.name)
     shelf.node.attrs.update(
         {
-            "files": [entry for source in group.sources for entry in source.files],
+            "files": [{"source": source.name, **entry} for source in group.sources for entry in source.listed],
             "notes": [note for source in group.sources for note in source.notes],
+            "models": group.models,
             "digest": digest(group.recipe),
             "inventory": pair_store.inventory(shelf.folder / group.name),
             "complete": True,

@@ -11,9 +11,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,26 +21,16 @@ import numpy as np
 from downscale import __version__
 from downscale.cf.timed import SeriesWriter
 from downscale.cf.write import FieldWriter, rounding
-from downscale.errors import ConfigError, InputDataError
-from downscale.hpc.paths import refuse_links, require_inside
+from downscale.hpc.paths import refuse_links
 from downscale.profiles.cordex_fixed import AREACELLA, has_areas, write_areas
 from downscale.profiles.cordex_grid import describe_grid, tidy_coordinates
-from downscale.profiles.facets import experiments
+from downscale.profiles.cordex_version import listed, read_list, version_of
+from downscale.profiles.facets import experiments, with_facets
 from downscale.profiles.rules import CORDEX_CMIP6, Archive
 from downscale.profiles.spec import OutputSpec
+from downscale.profiles.stretches import Stretch, stretches
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Days of one file: positions ``start`` to ``stop`` of the output's, first and last of them, and the experiment."""
-
-    start: int
-    stop: int
-    first: int
-    last: int
-    experiment: str
 
 
 class CordexOutput:
@@ -63,7 +50,7 @@ class CordexOutput:
         self._coordinates, self._crs = tidy_coordinates(spec.grid, spec.facets)
         self._common = {**_common(spec, archive), "grid": describe_grid(spec.grid, self._crs, spec.facets["domain_id"])}
         self._stretches = stretches(spec.days, experiments(spec.facets), archive)
-        self._version = spec.facets.get("version") or self._version_there()
+        self._version = version_of(spec, archive)
         self._names = [list(self._of_stretch(stretch)) for stretch in self._stretches]
         beside = [self._series_file(stretch) for stretch in self._stretches] if spec.series else []
         self.files = [path for names in self._names for path, _, _ in names] + beside
@@ -199,12 +186,6 @@ class CordexOutput:
         rest = {name: value for name, value in facets.items() if name not in ordered and name not in ("version", "earth_radius")}
         return {**ordered, **rest}
 
-    def _version_there(self) -> str:
-        """The version folder that earlier periods of this output have begun, else today's."""
-        pattern = Path(self._archive.fixed["project_id"], *["*"] * (len(self._archive.folders) - 2), "v????????")
-        there = sorted(path.name for path in self._spec.folder.glob(str(pattern)))
-        return there[-1] if there else datetime.now(UTC).strftime("v%Y%m%d")
-
     def _write_manifest(self) -> None:
         """``manifest.json`` (with the period, where there are several): path, size, SHA-256 and tracking_id of every file.
 
@@ -221,65 +202,30 @@ class CordexOutput:
             for path in (*self.files, *self._areas)
         ]
         target = spec.folder / f"manifest{spec.ending('.json')}"
-        facts = {"files": entries, "inputs": list(spec.inputs), "provenance": dict(spec.attributes), "downscale_version": __version__}
-        for old in _listed(target) - {entry["path"] for entry in entries}:
+        facts = {
+            "files": entries,
+            "inputs": list(spec.inputs),
+            "provenance": dict(spec.attributes),
+            "facets": dict(spec.facets),
+            "downscale_version": __version__,
+        }
+        for old in listed(read_list(target), target) - {entry["path"] for entry in entries}:
             (spec.folder / old).unlink(missing_ok=True)
         partial = target.with_name(target.name + ".partial")
         partial.write_text(json.dumps(facts, indent=2, default=str) + "\n")
         partial.replace(target)
 
 
-def stretches(days: np.ndarray, named: list[str], archive: Archive) -> list[Stretch]:
-    """Which days go to which file: an edge after every fifth year and where the experiment changes.
-
-    Args:
-        days: yyyymmdd, ascending.
-        named: the driving experiments in order of time, one or two.
-        archive: the rules.
-
-    Raises:
-        ConfigError: days after the end of historical, or before a scenario begins, with no experiment named for them.
-    """
-    past = days <= archive.historical_ends
-    if len(named) == 1 and named[0] not in archive.free_experiments:
-        wrong = days[~past] if named[0] == "historical" else days[past]
-        if len(wrong):
-            other = f"historical,{'SCENARIO' if named[0] == 'historical' else named[0]}"
-            raise ConfigError(
-                f"{len(wrong)} days from {wrong[0]} to {wrong[-1]} are not of the experiment {named[0]}",
-                where="driving_experiment_id (experiment_id of the source's facets)",
-                hint=f"historical ends on {archive.historical_ends}; for days of both give '{other}'",
-            )
-    which = np.where(past, 0, len(named) - 1)
-    number = (days // 10000 - 1) // archive.years_a_file
-    edges = [0, *(np.flatnonzero((np.diff(number) != 0) | (np.diff(which) != 0)) + 1).tolist(), len(days)]
-    return [Stretch(a, b, int(days[a]), int(days[b - 1]), named[int(which[a])]) for a, b in pairwise(edges)]
-
-
 def _common(spec: OutputSpec, archive: Archive) -> dict[str, str]:
     """Global attributes that all files share: provenance, the archive's fixed ones, the facets."""
     facets = {**archive.assumed, **{name: value for name, value in spec.facets.items() if value}}
-    shared: dict[str, Any] = {
-        "references": "CORDEX-CMIP6 archiving specifications, doi:10.5281/zenodo.20274448",
-        **{name: value for name, value in spec.attributes.items() if not name.startswith("driving_")},
-        **facets,
-        **archive.fixed,
-        "domain": archive.regions[facets["domain_id"].partition("-")[0]],
-    }
+    own = {"references": "CORDEX-CMIP6 archiving specifications, doi:10.5281/zenodo.20274448", **spec.attributes}
+    region = archive.regions[facets["domain_id"].partition("-")[0]]
+    shared: dict[str, Any] = {**with_facets(own, facets), **archive.fixed, "domain": region}
     if spec.significant_bits is not None and rounding(spec.significant_bits):
         words = f"values rounded, largest relative error {rounding(spec.significant_bits)['quantization_maximum_relative_error']:.2g}"
         shared["comment"] = "; ".join(text for text in (shared.get("comment", ""), words) if text)
     return {name: str(value) for name, value in shared.items()}
-
-
-def _listed(manifest: Path) -> set[str]:
-    """Files in an older list; none where there is no list that can be read."""
-    try:
-        paths = {str(entry["path"]) for entry in json.loads(manifest.read_text())["files"]}
-        require_inside([part for path in paths for part in path.split("/")], manifest)
-    except (OSError, ValueError, KeyError, TypeError, InputDataError):
-        return set()
-    return paths
 
 
 def _sha256(path: Path) -> str:

@@ -18,6 +18,16 @@ _LONG_NAMES = {"grid_latitude": "latitude in rotated pole grid", "grid_longitude
 _FIGURES = ("earth_radius", "semi_major_axis", "inverse_flattening", "reference_ellipsoid_name")
 
 
+def require_mapping(grid: Grid) -> None:
+    """Refuse a grid that is neither longitude and latitude nor projected with a grid mapping (G11); ConfigError."""
+    if not grid.is_latlon and (grid.crs is None or grid.axes is None):
+        raise ConfigError(
+            "the archive needs projected axes and their grid mapping, and the RCM's files had none",
+            where=grid.place,
+            hint="add the grid_mapping variable to the RCM's files and prepare again, or choose apply.profile: cf",
+        )
+
+
 def tidy_coordinates(grid: Grid, facets: Mapping[str, str]) -> tuple[Coordinates, Crs | None]:
     """Coordinates with longitudes that increase along rows within -180 to 360, and a grid mapping that states the Earth's radius.
 
@@ -31,15 +41,10 @@ def tidy_coordinates(grid: Grid, facets: Mapping[str, str]) -> tuple[Coordinates
     Raises:
         ConfigError: the grid is neither longitude and latitude nor projected with a grid mapping (G11).
     """
+    require_mapping(grid)
     coordinates = grid.to_coordinates()
     if grid.is_latlon:
         return coordinates, None
-    if grid.crs is None or grid.axes is None:
-        raise ConfigError(
-            "the archive needs projected axes and their grid mapping, and the RCM's files had none",
-            where=grid.place,
-            hint="add the grid_mapping variable to the RCM's files and prepare again, or choose apply.profile: cf",
-        )
     crs = dict(coordinates["crs"].attrs)
     if not any(name in crs for name in _FIGURES):
         crs["earth_radius"] = float(facets.get("earth_radius") or SPHERES[-1])
@@ -83,22 +88,28 @@ def _increasing(lon: np.ndarray) -> np.ndarray | None:
 def describe_grid(grid: Grid, crs: Crs | None, domain_id: str) -> str:
     """The attribute ``grid``: projection, spacing, and which part of the domain it is where it is not the whole."""
     assert grid.axes is not None
-    step = float(np.abs(np.diff(grid.axes.x)).mean())
+    x, y = (f"{float(np.abs(np.diff(axis)).mean()):.6g}" for axis in (grid.axes.x, grid.axes.y))
+    step = x if x == y else f"{x} x {y}"
     if crs is None:
-        words = f"regular latitude-longitude with {step:.6g} degree grid spacing (no grid_mapping)"
+        words = f"regular latitude-longitude with {step} degree grid spacing (no grid_mapping)"
     elif is_rotated(crs):
-        words = f"rotated-pole latitude-longitude with {step:.6g} degree grid spacing"
+        words = f"rotated-pole latitude-longitude with {step} degree grid spacing"
     else:
-        words = f"{crs['grid_mapping_name']} with {step:.6g} {grid.axes.units} grid spacing"
+        words = f"{crs['grid_mapping_name']} with {step} {grid.axes.units} grid spacing"
     return f"{words}; grid of the emulated regional climate model{_part(grid, domain_id)}"
 
 
 def _part(grid: Grid, domain_id: str) -> str:
-    """In words, which part of a known domain the grid is; a warning where it is not the whole."""
+    """In words, that the grid is not that of the domain; a warning where it is not, or where nobody can tell."""
     if domain_id not in domain_names():
+        log.warning("the grid of %s is not known here: whether the output is on all of it, as the archive asks, is not checked", domain_id)
         return ""
     whole = domain_grid(domain_id)
-    if grid.shape == whole.shape and np.allclose(grid.lat, whole.lat, atol=1e-3):
+    if grid.shape == whole.shape and np.allclose(grid.lat, whole.lat, atol=1e-3) and _same_longitudes(grid.lon, whole.lon):
         return ""
     log.warning("the output is not on the grid of %s, whose whole the archive asks for", domain_id)
     return f"; {grid.shape[0]} x {grid.shape[1]} cells that are not the grid of {domain_id}"
+
+
+def _same_longitudes(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.allclose(np.mod(one - other + 180.0, 360.0), 180.0, atol=1e-3))

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from downscale.errors import ConfigError
+from downscale.grid.domains import current_name
 from downscale.profiles.rules import Archive
 
 _TOKEN = re.compile(r"[A-Za-z0-9-]+")
 _SHARED = ("mip_era",)
+_OF_DRIVERS = ("experiment_id", "variant_label", "sub_experiment_id", "start_date")
+"""Facets that an output has of its driving run only, so that they need no ``driving_``."""
+_OF_MODELS = ("source_id", "institution_id", "institution", "domain_id", "domain", "version_realization", "grid_label")
+"""Facets of an RCM itself, which say nothing of the run that drives it."""
+_NO_ATTRIBUTES = ("version", "earth_radius")
 
 
-def merge_facets(of_source: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Facets of an output: those of the source that drives it, under names that begin with ``driving_``, and its own.
+def is_regional(of_source: Mapping[str, str]) -> bool:
+    """Whether the facets that files state are those of an RCM: it has a domain or a driver."""
+    return bool(of_source.get("driving_source_id") or of_source.get("domain_id"))
+
+
+def merge_facets(of_source: Mapping[str, str], own: Mapping[str, str], *, regional: bool = False) -> dict[str, str]:
+    """Facets of an output: those of the run that drives it, under names that begin with ``driving_``, and its own.
 
     Args:
-        of_source: sources.NAME.facets: source_id, experiment_id, variant_label, institution_id ..., with or without ``driving_``; of an
-            RCM the driving run is that of the RCM.
+        of_source: sources.NAME.facets: source_id, experiment_id, variant_label, institution_id ..., with or without ``driving_``.
         own: apply.facets: domain_id, institution_id, source_id ...; they win where both name the same.
+        regional: the source is an RCM: what names the RCM itself names no driver.
     """
     stated = {key: value for key, value in of_source.items() if key.startswith("driving_") or key in _SHARED}
-    driving = {f"driving_{key}": value for key, value in of_source.items() if key not in stated}
-    return {**driving, **stated, **own}
+    left = {key: value for key, value in of_source.items() if key not in stated and not (regional and key in _OF_MODELS)}
+    told = {f"driving_{key}" if key in _OF_DRIVERS else key: value for key, value in own.items()}
+    return {**{f"driving_{key}": value for key, value in left.items()}, **stated, **told}
+
+
+def with_facets(attributes: Mapping[str, str], facets: Mapping[str, str]) -> dict[str, str]:
+    """Global attributes with the facets among them; a comment that was given comes after that of the tool."""
+    told = {key: value for key, value in facets.items() if value and key not in _NO_ATTRIBUTES}
+    comment = "; ".join(text for text in (attributes.get("comment", ""), told.get("comment", "")) if text)
+    return {**attributes, **told, **({"comment": comment} if comment else {})}
 
 
 def experiments(facets: Mapping[str, str]) -> list[str]:
@@ -30,8 +50,32 @@ def experiments(facets: Mapping[str, str]) -> list[str]:
     return [part.strip() for part in facets.get("driving_experiment_id", "").split(",") if part.strip()]
 
 
-def check_facets(archive: Archive, facets: Mapping[str, str], variables: Sequence[str]) -> None:
+def check_names(archive: Archive, facets: Mapping[str, str], taken: Collection[str] = ()) -> None:
+    """Refuse facets that no layout knows, and the name of a model for its emulator.
+
+    Args:
+        archive: whose facets are known.
+        facets: as merge_facets gives them.
+        taken: names of the models that the emulator has learned from.
+
+    Raises:
+        ConfigError: with a line for each.
+    """
+    lines = [line for name, value in facets.items() if value and (line := _stranger(archive, name) or _borrowed(name, value, taken))]
+    if lines:
+        raise ConfigError(
+            "files cannot be named so", where="apply.facets (--facet)", hint="mend or leave out what is listed", findings=lines
+        )
+
+
+def check_facets(archive: Archive, facets: Mapping[str, str], variables: Sequence[str], taken: Collection[str] = ()) -> None:
     """Refuse, before anything is computed, an output that the archive's names and attributes cannot be given to.
+
+    Args:
+        archive: the rules.
+        facets: as merge_facets gives them.
+        variables: names of what is to be written.
+        taken: names of the models that the emulator has learned from.
 
     Raises:
         ConfigError: with a line for each facet that is missing or cannot be used, and each variable that the archive does not take.
@@ -43,7 +87,7 @@ def check_facets(archive: Archive, facets: Mapping[str, str], variables: Sequenc
         if not facets.get(name)
     ]
     missing = len(lines)
-    lines += [line for name, value in facets.items() if value and (line := _problem(archive, name, value))]
+    lines += [line for name, value in facets.items() if value and (line := _problem(archive, name, value, taken))]
     lines += [
         f"the archive takes no daily '{name}' from here, only {', '.join(archive.variables)}"
         for name in variables
@@ -58,21 +102,45 @@ def check_facets(archive: Archive, facets: Mapping[str, str], variables: Sequenc
         )
 
 
-def _problem(archive: Archive, name: str, value: str) -> str:
-    """What is wrong with a facet; empty when nothing is. Further facets of the source are kept as they are."""
+def _stranger(archive: Archive, name: str) -> str:
     known = {*archive.given, *archive.driving, *archive.assumed, *archive.optional}
-    if name not in known and not name.startswith("driving_"):
-        return f"apply.facets.{name} is not known; known: {', '.join(sorted(known))}"
+    if name in known or name.startswith("driving_"):
+        return ""
+    return f"apply.facets.{name} is not known; known: {', '.join(sorted(known))}"
+
+
+def _borrowed(name: str, value: str, taken: Collection[str]) -> str:
+    if name != "source_id" or value.lower() not in {one.lower() for one in taken}:
+        return ""
+    return f"source_id: '{value}' is the name of a model that the emulator has learned from: an emulator needs its own"
+
+
+def _problem(archive: Archive, name: str, value: str, taken: Collection[str]) -> str:
+    """What is wrong with a facet; empty when nothing is. Further facets of the source are kept as they are."""
+    if line := _stranger(archive, name) or _borrowed(name, value, taken):
+        return line
     parts = experiments({name: value}) if name == "driving_experiment_id" else [value]
     if name in archive.tokens and not all(_TOKEN.fullmatch(part) for part in parts):
         return f"{name}: '{value}' becomes part of file names: letters, digits and dashes only"
     if name in archive.forms and not re.fullmatch(archive.forms[name], value):
         return f"{name}: '{value}' is not of the form {archive.forms[name]}"
+    if value in archive.dynamical.get(name, ()):
+        return f"{name}: '{value}' is for regional climate models, and an emulator is none: leave it out for '{archive.assumed[name]}'"
     if name == "driving_experiment_id":
         return _problem_of_experiments(archive, parts, value)
-    if name == "domain_id" and value.partition("-")[0] not in archive.regions:
-        return f"domain_id: '{value}' begins with none of {', '.join(archive.regions)}"
+    if name == "domain_id" and value not in archive.domains:
+        return f"domain_id: '{value}' is no domain of the archive; {_near(archive, value)}"
     return ""
+
+
+def _near(archive: Archive, value: str) -> str:
+    """Which domain may be meant: the one that CMIP5 called so, or others."""
+    today = current_name(value)
+    if today in archive.domains:
+        return f"did you mean {today}?"
+    close = [name for name in archive.domains if name.partition("-")[0] == today.partition("-")[0]]
+    close = close or difflib.get_close_matches(today, archive.domains, n=3)
+    return f"it has {', '.join(close or archive.domains)}"
 
 
 def _problem_of_experiments(archive: Archive, parts: Sequence[str], value: str) -> str:

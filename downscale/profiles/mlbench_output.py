@@ -123,8 +123,9 @@ def write_prediction(
         to_disk(partial)
         partial.replace(path)
     except (OSError, RuntimeError) as error:
+        told = write_error(path, error, partial)
         partial.unlink(missing_ok=True)
-        raise write_error(path, error) from error
+        raise told from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -164,8 +165,9 @@ def archive(folder: Path, path: Path) -> None:
         to_disk(partial)
         partial.replace(path)
     except OSError as error:
+        told = write_error(path, error, partial)
         partial.unlink(missing_ok=True)
-        raise write_error(path, error) from error
+        raise told from error
 
 
 def _read(path: Path, names: Iterable[str]) -> Template:

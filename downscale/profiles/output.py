@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +12,16 @@ import numpy as np
 
 from downscale.cf.write import FieldWriter
 from downscale.errors import ConfigError
+from downscale.grid.grid import Grid
 from downscale.profiles.cordex import CordexOutput
-from downscale.profiles.facets import check_facets
+from downscale.profiles.cordex_grid import require_mapping
+from downscale.profiles.facets import check_facets, check_names, experiments, with_facets
 from downscale.profiles.rules import CORDEX_CMIP6
 from downscale.profiles.spec import OutputSpec
+from downscale.profiles.stretches import Named, check_apart, stretches
 from downscale.profiles.zarr_store import ZarrOutput
 
-__all__ = ["CfOutput", "Output", "OutputSpec", "Profile", "check_output", "open_output"]
+__all__ = ["CfOutput", "Named", "Output", "OutputSpec", "Profile", "check_output", "check_outputs_apart", "open_output"]
 Profile = Literal["cf", "cordex", "zarr"]
 
 
@@ -55,7 +58,7 @@ class CfOutput:
                         spec.row(name),
                         coordinates,
                         spec.calendar,
-                        attributes=spec.attributes,
+                        attributes=with_facets(spec.attributes, spec.facets),
                         compression=spec.compression,
                         variable_attributes=spec.about_values if spec.row(name).file_units == "K" else {},
                         members=spec.members,
@@ -88,13 +91,44 @@ def open_output(profile: Profile, spec: OutputSpec) -> Output:
     return made
 
 
-def check_output(profile: Profile, facets: Mapping[str, str], variables: tuple[str, ...], *, statistics: bool = False) -> None:
-    """Refuse, before anything is computed, what a layout cannot hold; cf and zarr take everything.
+def check_output(
+    profile: Profile,
+    facets: Mapping[str, str],
+    variables: tuple[str, ...],
+    *,
+    statistics: bool = False,
+    taken: Collection[str] = (),
+    days: np.ndarray | None = None,
+    grid: Grid | None = None,
+) -> None:
+    """Refuse, before anything is computed, what a layout cannot hold.
+
+    Args:
+        profile: the layout.
+        facets: as merge_facets gives them.
+        variables: names of what is to be written.
+        statistics: over members, not members.
+        taken: names of the models that the emulator has learned from.
+        days: yyyymmdd of the prediction; None where they are not known yet.
+        grid: of the fields; None where it is not known yet.
 
     Raises:
-        ConfigError: facets that are missing or cannot be used, a variable that the archive does not take, or statistics over members.
+        ConfigError: facets that are missing or cannot be used, the name of a model, and for an archive a variable that it does not take,
+            statistics over members, days outside the experiment, or a grid without grid mapping.
     """
+    if profile != "cordex":
+        check_names(CORDEX_CMIP6, facets, taken)
+        return
+    check_facets(CORDEX_CMIP6, facets, variables, taken)
+    if statistics:
+        raise ConfigError("the archive takes members, no statistics of them", where="apply.members.write", hint="write: members")
+    if grid is not None:
+        require_mapping(grid)
+    if days is not None and len(days):
+        stretches(days, experiments(facets), CORDEX_CMIP6)
+
+
+def check_outputs_apart(profile: Profile, outputs: Iterable[Named]) -> None:
+    """Refuse outputs of one command that an archive could not tell apart; ConfigError as check_apart."""
     if profile == "cordex":
-        check_facets(CORDEX_CMIP6, facets, variables)
-        if statistics:
-            raise ConfigError("the archive takes members, no statistics of them", where="apply.members.write", hint="write: members")
+        check_apart(CORDEX_CMIP6, outputs)

@@ -28,8 +28,10 @@ class Archive:
         historical_ends: last day (yyyymmdd) of the historical experiment; later days belong to a scenario.
         free_experiments: driving experiments that may hold any day.
         regions: first part of a domain's name -> its region.
+        resolutions: first part of a domain's name -> the second parts that there are.
         years_a_file: years of daily fields in a file; periods begin in years 1, 1 + n, 1 + 2n ...
-        variables: daily variables without levels that it takes.
+        variables: daily surface variables that it takes, of those whose names, units and cell methods the variable table may hold.
+        dynamical: facet -> values that only models of the dynamics have.
     """
 
     fixed: Mapping[str, str]
@@ -45,10 +47,17 @@ class Archive:
     historical_ends: int
     free_experiments: tuple[str, ...]
     regions: Mapping[str, str]
+    resolutions: Mapping[str, tuple[str, ...]]
     years_a_file: int
     variables: tuple[str, ...]
+    dynamical: Mapping[str, tuple[str, ...]]
     forms: Mapping[str, str] = field(default_factory=dict)
     """Facet -> regular expression that its value must match."""
+
+    @property
+    def domains(self) -> list[str]:
+        """All names of domains, e.g. EUR-12."""
+        return [f"{region}-{one}" for region, some in self.resolutions.items() for one in some]
 
 
 CORDEX_CMIP6 = Archive(
@@ -120,8 +129,28 @@ CORDEX_CMIP6 = Archive(
         "SEA": "South East Asia",
         "WAS": "South Asia",
     },
+    resolutions={
+        "AFR": ("12", "25", "50", "50i"),
+        "ANT": ("12", "50i"),
+        "ARC": ("12", "50i"),
+        "AUS": ("12", "25", "50", "50i"),
+        "CAM": ("12", "25", "50", "50i"),
+        "CAS": ("12", "25", "50", "50i"),
+        "EAS": ("12", "25", "50", "50i"),
+        "EUR": ("12", "12i", "25", "50", "50i"),
+        "MED": ("12", "50", "50i"),
+        "MNA": ("12", "25", "25i", "50", "50i"),
+        "NAM": ("12", "25", "50", "50i"),
+        "SAM": ("12", "25", "50", "50i"),
+        "SEA": ("12", "25", "25i"),
+        "WAS": ("12", "25", "50", "50i"),
+    },
     years_a_file=5,
-    variables=("tas", "tasmax", "tasmin", "pr", "psl", "uas", "vas"),
+    variables=(
+        *("tas", "tasmax", "tasmin", "pr", "psl", "uas", "vas", "hurs", "huss", "sfcWind", "sfcWindmax", "ps", "rsds", "rlds", "clt"),
+        *("prc", "prsn", "evspsbl", "snw"),
+    ),
+    dynamical={"source_type": ("ARCM", "AORCM", "AGCM", "AOGCM"), "activity_id": ("DD", "CPRCM")},
     forms={
         "driving_variant_label": r"r\d+i\d+p\d+f\d+",
         "version_realization": r"v[1-9]\d*-r[1-9]\d*",

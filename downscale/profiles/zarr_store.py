@@ -22,6 +22,7 @@ from downscale.cf.units import to_file
 from downscale.cf.write import FILL, rounding, stored, write_error
 from downscale.errors import DownscaleError
 from downscale.hpc.paths import refuse_links, refuse_links_inside
+from downscale.profiles.facets import with_facets
 from downscale.profiles.spec import OutputSpec
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,8 @@ def _layout(spec: OutputSpec, path: Path) -> Any:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     path.parent.mkdir(parents=True, exist_ok=True)
     root: Any = zarr.open_group(str(path), mode="w", zarr_format=2)
-    root.attrs.update({**{key: str(value) for key, value in spec.attributes.items()}, "Conventions": "CF-1.11", "creation_date": now})
+    attributes = with_facets(spec.attributes, spec.facets)
+    root.attrs.update({**{key: str(value) for key, value in attributes.items()}, "Conventions": "CF-1.11", "creation_date": now})
     for name in spec.variables:
         with netCDF4.Dataset("skeleton", "w", diskless=True, persist=False, format="NETCDF4_CLASSIC") as file:
             _define(file, name, spec)

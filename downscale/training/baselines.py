@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from downscale.training.assemble import input_days, map_names, model_spec, new_e
 from downscale.training.folder import log_to, standing, write_start
 from downscale.training.kernel_ridge import check_days, fit_kernel_ridge, kernel_sizes
 from downscale.training.novelty import fit_novelty
-from downscale.training.plan import pairs_facts, tag
+from downscale.training.plan import models_behind, pairs_facts, tag
 from downscale.training.ridge import Days, fit_climatology, fit_ridge
 from downscale.training.run import load_run, write_run
 from downscale.training.samples import Holes, Portion, choosing_portions, split_portions, stream_samples, whole_portions
@@ -72,17 +72,39 @@ class Ground:
 
     def card(self, *, mode: str, role: str, trained_on: Sequence[str], recipe: dict[str, Any]) -> dict[str, Any]:
         """The part of model.json that says where the run comes from."""
-        return run_card(self.cfg, mode=mode, role=role, trained_on=trained_on, recipe=recipe, statistics=self.statistics.digest)
+        card = run_card(
+            self.cfg,
+            mode=mode,
+            role=role,
+            trained_on=trained_on,
+            recipe=recipe,
+            statistics=self.statistics.digest,
+            calendars=calendars_of(self.store, self.cfg.train.on),
+        )
+        return {**card, "emulates": models_behind(self.cfg, self.store, self.cfg.train.on)}
+
+
+def calendars_of(store: PairStore, on: Sequence[str], source: Mapping[str, Any] | None = None) -> list[str]:
+    """Calendars of the pairs that are learned from, and of those of the run that is gone on from, where its model.json says so."""
+    return sorted({store.group(case.partition("/")[0]).calendar for case in on} | set((source or {}).get("calendars", ())))
 
 
 def run_card(
-    cfg: ExperimentConfig, *, mode: str, role: str, trained_on: Sequence[str], recipe: dict[str, Any], statistics: str
+    cfg: ExperimentConfig,
+    *,
+    mode: str,
+    role: str,
+    trained_on: Sequence[str],
+    recipe: dict[str, Any],
+    statistics: str,
+    calendars: Sequence[str],
 ) -> dict[str, Any]:
     """Provenance for model.json; ``statistics`` is the digest of the training statistics in the weights."""
     return {
         "mode": mode,
         "role": role,
         "trained_on": list(trained_on),
+        "calendars": list(calendars),
         "recipe": recipe,
         "statistics_digest": statistics,
         "config_sha256": digest(cfg),

@@ -88,6 +88,7 @@ def _training(card: Card, normaliser: Card) -> Iterable[tuple[str, str]]:
     recipe = card["recipe"]
     settings = recipe.get("settings", {})
     yield "pairs", ", ".join(card["trained_on"])
+    yield "calendar", ", ".join(card.get("calendars", ()))
     yield "mode", str(card["mode"]) + (f", going on from {card['source_run']}" if card.get("source_run") else "")
     for split, periods in card.get("split", {}).items():
         yield f"{split} periods", ", ".join(map(str, periods))

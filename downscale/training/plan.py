@@ -150,6 +150,14 @@ def pairs_facts(store: PairStore, on: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def models_behind(cfg: ExperimentConfig, store: PairStore, on: Sequence[str], source: Run | None = None) -> list[str]:
+    """Names of the models whose fields are emulated: of the pairs, by their files and facets, and of the run that is gone on from."""
+    names = {case.partition("/")[0] for case in on}
+    found = {str(model) for name in names for model in store.group(name).attributes.get("models", ())}
+    found |= {cfg.sources[name].facets.get("source_id", "") for name in names if name in cfg.sources}
+    return sorted((found | set(source.card.get("emulates", ()) if source else ())) - {""})
+
+
 def tag(on: Sequence[str]) -> str:
     """Cases as a part of a run's name: ``RCM_A-perfect``, joined with underscores."""
     return "_".join(case.replace("/", "-") for case in on)

@@ -22,7 +22,7 @@ from downscale.pairs.store import PairStore
 from downscale.training.adaptation import make_ready
 from downscale.training.assemble import load_statistics, new_emulator, statistics_summary
 from downscale.training.augment import augmenter
-from downscale.training.baselines import Ground, fit_backbone, run_card
+from downscale.training.baselines import Ground, calendars_of, fit_backbone, run_card
 from downscale.training.checkpoint import CheckpointFolder, write_tensors
 from downscale.training.distributed import ALONE, Ranks
 from downscale.training.feed import TrainingDays
@@ -30,7 +30,7 @@ from downscale.training.folder import clear_state, write_metrics
 from downscale.training.loop import Augment, EpochEnd, fit
 from downscale.training.loss_fields import training_loss, work_out_weights
 from downscale.training.novelty import fit_novelty
-from downscale.training.plan import Plan
+from downscale.training.plan import Plan, models_behind
 from downscale.training.precision import choose, computed
 from downscale.training.run import write_run
 from downscale.training.samples import Holes
@@ -203,8 +203,17 @@ def _publish(cfg: ExperimentConfig, store: PairStore, plan: Plan, ground: Ground
     else:
         assert plan.source is not None
         digest, normaliser = plan.source.card["statistics_digest"], plan.source.normaliser
-    card = run_card(cfg, mode=plan.mode, role="emulator", trained_on=plan.trained_on, recipe=plan.recipe, statistics=digest)
+    card = run_card(
+        cfg,
+        mode=plan.mode,
+        role="emulator",
+        trained_on=plan.trained_on,
+        recipe=plan.recipe,
+        statistics=digest,
+        calendars=calendars_of(store, plan.on, plan.source.card if plan.source is not None else None),
+    )
     card["source_run"] = plan.source.path.name if plan.source is not None else None
+    card["emulates"] = models_behind(cfg, store, plan.on, plan.source)
     card["best"] = best
     known = fit_novelty(emulator, plan.train, plan.validation)
     if known is not None:
