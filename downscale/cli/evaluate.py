@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from downscale.cli.judging import not_with
+from downscale.cli.judging import FLAGS, command_of, not_with, parse_fill_values, parse_units
 from downscale.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,18 +24,22 @@ def evaluate_either(
         config: experiment YAML, or None.
         with_config: overrides, predictors, dry_run, force_unlock.
         with_files: prediction, reference, output, profile, variables, region, mask, land, common_days, assume_units, fill_values, member,
-            max_memory.
+            year_starts, december, max_memory.
         shared: workers, scheduler, overwrite.
         progress: called with (done, total, note).
 
     Raises:
         ConfigError: neither or both, or options of the other use.
     """
-    flags = {_FLAGS.get(name, f"--{name.replace('_', '-')}"): value for name, value in with_files.items()}
+    flags = {FLAGS.get(name, f"--{name.replace('_', '-')}"): value for name, value in with_files.items()}
     if config is not None:
         not_with(flags, "with CONFIG the predictions of its workspace are judged; leave CONFIG out to judge files")
         plain = {name: value for name, value in with_config.items() if name != "predictors"}
         if with_config.get("predictors"):
+            not_with(
+                {"--workers": shared["workers"], "--scheduler": shared["scheduler"]},
+                "with --predictors everything is done in this process, in seconds to minutes: leave them out",
+            )
             return compare_predictors(config, **plain, overwrite=shared["overwrite"])
         return evaluate_and_report(config, **plain, **shared, progress=progress)
     lacking = [flag for flag in ("--prediction", "--reference", "--output") if not flags[flag]]
@@ -52,9 +56,6 @@ def evaluate_either(
     }  # fmt: skip
     not_with(own, "these go with CONFIG")
     return judge_files(with_files, shared, progress)
-
-
-_FLAGS = {"variables": "--variable", "fill_values": "--fill-value"}
 
 
 def evaluate_and_report(
@@ -116,32 +117,27 @@ def with_consistency(cfg: ExperimentConfig, summary: Mapping[str, Any]) -> dict[
 def judge_files(given: Mapping[str, Any], shared: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Evaluate files; the artefact is the page with the default profile, else the folder, with the page in it."""
     from downscale.evaluate.files.judge import Where, Work, evaluate_files
-    from downscale.evaluate.files.opened import FileOptions
+    from downscale.evaluate.files.options import FileOptions
     from downscale.hpc.room import parse_size
 
+    units, own_units = parse_units(given["assume_units"] or [])
+    missing, own_missing = parse_fill_values(given["fill_values"] or [])
     options = FileOptions(
-        tuple(given["variables"] or ()), given["common_days"], _pairs(given["assume_units"] or []), tuple(given["fill_values"] or ()),
-        given["member"],
+        tuple(given["variables"] or ()), given["common_days"], units, own_units, missing, own_missing, given["member"],
+        given["year_starts"], given["december"],
     )  # fmt: skip
     where = Where(_box(given["region"]), _mask(given["mask"]), given["land"])
     memory = parse_size(given["max_memory"], "--max-memory") if given["max_memory"] else None
     output: Path = given["output"]
     summary = evaluate_files(
         given["prediction"], given["reference"], output, profile=given["profile"], options=options, where=where,
-        work=Work(shared["workers"], shared["scheduler"], memory), overwrite=shared["overwrite"], progress=progress,
+        work=Work(shared["workers"], shared["scheduler"], memory), overwrite=shared["overwrite"], command=command_of(given, shared),
+        progress=progress,
     )  # fmt: skip
     from downscale.report.files import make_files_report
 
     page = make_files_report(output, output / "report")
     return {**summary, "artefact": page} if given["profile"] == "default" else {**summary, "page": page}
-
-
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for name, sign, units in pairs:
-        if not (name and sign and units):
-            raise ConfigError(f"--assume-units: '{name}{sign}{units}' is not VAR=UNITS", hint="e.g. --assume-units pr=mm/day")
-    return {name: units for name, _, units in pairs}
 
 
 def _box(text: str | None) -> tuple[float, float, float, float] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
+
+from downscale.errors import ConfigError
 
 _WITH_FILES = "without CONFIG: "
 Experiment = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="experiment YAML; or give --prediction and --reference")]
@@ -38,10 +42,23 @@ CommonDays = Annotated[
     bool, typer.Option("--common-days", help=f"{_WITH_FILES}judge the days that both have, and say how many are left out; else an error")
 ]
 UnitsOf = Annotated[
-    list[str] | None, typer.Option("--assume-units", metavar="VAR=UNITS", help=f"{_WITH_FILES}units that replace the files'; repeatable")
-]
+    list[str] | None,
+    typer.Option("--assume-units", metavar="[SIDE:]VAR=UNITS", help=f"{_WITH_FILES}units where the files state none that can be read; with "
+                 "SIDE (prediction or reference) also in place of what its files state; repeatable"),
+]  # fmt: skip
 FillOf = Annotated[
-    list[float] | None, typer.Option("--fill-value", metavar="NUMBER", help=f"{_WITH_FILES}a value that stands for missing; repeatable")
+    list[str] | None,
+    typer.Option("--fill-value", metavar="[SIDE:]NUMBER", help=f"{_WITH_FILES}a value that stands for missing, in both or in SIDE; "
+                 "repeatable"),
+]  # fmt: skip
+YearStarts = Annotated[
+    int | None,
+    typer.Option("--year-starts", min=1, max=12, metavar="MONTH", help=f"{_WITH_FILES}month in which a year begins; default 1, for files "
+                 "of winters only 12"),
+]  # fmt: skip
+December = Annotated[
+    Literal["calendar", "next"],
+    typer.Option("--december", help=f"{_WITH_FILES}winter of a December: that of its year, or that of the January after it"),
 ]
 MemberOf = Annotated[str | None, typer.Option("--member", metavar="LABEL", help=f"{_WITH_FILES}of an ensemble dimension, the one to judge")]
 Judges = Annotated[
@@ -58,6 +75,11 @@ MemoryOf = Annotated[
     str | None,
     typer.Option("--max-memory", metavar="SIZE", help=f"{_WITH_FILES}series beyond it go to scratch files; default 2GiB"),
 ]
+SIDES = ("prediction", "reference")
+FLAGS = {"variables": "--variable", "fill_values": "--fill-value"}
+"""Options that have another name than their values."""
+UNSAID: tuple[Any, ...] = (None, False, [], (), "default", "calendar")
+"""Values of options that were not given."""
 _MANY = ("--prediction", "--reference")
 
 
@@ -84,14 +106,62 @@ def spell_out(args: list[str]) -> list[str]:
     return result
 
 
+def command_of(given: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
+    """The command line that asks for an evaluation of files, with the options that were given."""
+    words = ["downscale", "evaluate", "--prediction", *given["prediction"], "--reference", *given["reference"], "-o", str(given["output"])]
+    for name, value in {**given, "workers": shared.get("workers"), "scheduler": shared.get("scheduler")}.items():
+        flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+        if name in ("prediction", "reference", "output") or value in UNSAID:
+            continue
+        words += [flag] if value is True else [word for one in (value if isinstance(value, list) else [value]) for word in (flag, str(one))]
+    return shlex.join(words)
+
+
+def parse_units(texts: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """VAR=UNITS by variable, and those with a side by side and variable; ConfigError for anything else."""
+    plain: dict[str, str] = {}
+    own: dict[str, dict[str, str]] = {}
+    for text in texts:
+        side, rest = _side(text)
+        name, _, units = rest.partition("=")
+        if not (name and units):
+            raise ConfigError(
+                f"--assume-units: '{text}' is not [SIDE:]VAR=UNITS", hint="e.g. --assume-units pr=mm/day, or prediction:pr=mm/day"
+            )
+        (own.setdefault(side, {}) if side else plain)[name] = units
+    return plain, own
+
+
+def parse_fill_values(texts: Sequence[str]) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]]]:
+    """Numbers, and those with a side by side; ConfigError for anything else."""
+    plain: tuple[float, ...] = ()
+    own: dict[str, tuple[float, ...]] = {}
+    for text in texts:
+        side, rest = _side(text)
+        try:
+            number = float(rest)
+        except ValueError:
+            hint = "e.g. --fill-value -9999, or --fill-value prediction:-9999"
+            raise ConfigError(f"--fill-value: '{text}' is not [SIDE:]NUMBER", hint=hint) from None
+        if side:
+            own[side] = (*own.get(side, ()), number)
+        else:
+            plain = (*plain, number)
+    return plain, own
+
+
+def _side(text: str) -> tuple[str, str]:
+    """The side that a value is of, empty for both, and the rest."""
+    side, colon, rest = text.partition(":")
+    return (side, rest) if colon and side in SIDES else ("", text)
+
+
 def not_with(given: dict[str, Any], hint: str) -> None:
     """Refuse options that do not go with the others.
 
     Raises:
         ConfigError: naming them.
     """
-    from downscale.errors import ConfigError
-
-    unwanted = [flag for flag, value in given.items() if value not in (None, False, [], (), "default")]
+    unwanted = [flag for flag, value in given.items() if value not in UNSAID]
     if unwanted:
         raise ConfigError(f"{', '.join(unwanted)}: not in this use of evaluate", where="command line", hint=hint)

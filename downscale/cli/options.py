@@ -46,7 +46,10 @@ FillValues = Annotated[
 Aggregate = Annotated[Literal["none", "mean", "cell_methods"], typer.Option("--aggregate", help="with RUN: how files of hours become days")]
 Layouts = Annotated[Literal["cf", "cordex", "zarr"], typer.Option("--profile", help="with RUN: layout of the output")]
 Facets = Annotated[
-    list[str] | None, typer.Option("--facet", metavar="NAME=VALUE", help="with RUN and --profile cordex: what names the output; repeatable")
+    list[str] | None,
+    typer.Option(
+        "--facet", metavar="NAME=VALUE", help="with RUN: what names the output; --profile cordex asks for what it needs; repeatable"
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="debug log, tracebacks, all findings")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="warnings and errors only")]

@@ -11,6 +11,7 @@ from downscale.cli.console import ProgressLine
 from downscale.cli.judging import (
     Box,
     CommonDays,
+    December,
     Experiment,
     FillOf,
     Judges,
@@ -26,6 +27,7 @@ from downscale.cli.judging import (
     ScoresOut,
     UnitsOf,
     VariablesOf,
+    YearStarts,
 )
 from downscale.cli.options import (
     Aggregate,
@@ -146,12 +148,13 @@ def evaluate(
     config: Experiment = None, predictors: Predictors = False, prediction: PredictionFiles = None, reference: ReferenceFiles = None,
     output: ScoresOut = None, profile: ScoreProfile = "default", variable: VariablesOf = None, region: Box = None, mask: Mask = None,
     land: Land = None, common_days: CommonDays = False, assume_units: UnitsOf = None, fill_value: FillOf = None, member: MemberOf = None,
-    workers: Judges = None, scheduler: JudgesScheduler = None, max_memory: MemoryOf = None, overrides: Set = None,
+    year_starts: YearStarts = None, december: December = "calendar", workers: Judges = None, scheduler: JudgesScheduler = None,
+    max_memory: MemoryOf = None, overrides: Set = None,
     overwrite: Overwrite = False, dry_run: DryRun = False, force_unlock: ForceUnlock = False, *, progress: ProgressLine,
 ) -> dict[str, Any]:  # fmt: skip
     """Judge all predictions on the test days and write the report.  -> WORKSPACE/scores, WORKSPACE/report/index.html
 
-    With --predictors: only how GCM and RCMu agree, before any training.  -> WORKSPACE/consistency/index.html
+    With --predictors: only how GCM and RCMu agree.  -> WORKSPACE/consistency/report/index.html
     Without CONFIG: files against files, --prediction FILE... --reference FILE... -o DIR.  -> DIR
     """
     from downscale.cli.evaluate import evaluate_either
@@ -159,7 +162,7 @@ def evaluate(
     files = {
         "prediction": prediction, "reference": reference, "output": output, "profile": profile, "variables": variable, "region": region,
         "mask": mask, "land": land, "common_days": common_days, "assume_units": assume_units, "fill_values": fill_value, "member": member,
-        "max_memory": max_memory,
+        "year_starts": year_starts, "december": december, "max_memory": max_memory,
     }  # fmt: skip
     own = {"overrides": overrides or [], "predictors": predictors, "dry_run": dry_run, "force_unlock": force_unlock}
     return evaluate_either(config, own, files, {"workers": workers, "scheduler": scheduler, "overwrite": overwrite}, progress)

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from downscale.errors import DownscaleError, Stopped
+from downscale.errors import InputDataError, Stopped
 from downscale.evaluate.blocks import AreaMean, FieldScores, GroupScores, Spread
 from downscale.hpc.dask_pool import WorkersGoneError
 from downscale.hpc.signals import StopFlag
@@ -28,7 +28,8 @@ _SAID = "said"
 
 @contextmanager
 def keeping(spread: Spread, folder: Path, recipe: str) -> Iterator[Spread]:
-    """A Spread of blocks of rows that keeps each block in a folder; the folder goes when all is done, or refused.
+    """A Spread of blocks of rows that keeps each block in a folder; the folder goes when all is done, or when predictions or pairs are
+    refused: mended ones have other blocks. Anything else (a full disk, say) leaves it for the next command.
 
     Args:
         spread: who does the blocks.
@@ -57,9 +58,7 @@ def keeping(spread: Spread, folder: Path, recipe: str) -> Iterator[Spread]:
 
     try:
         yield kept
-    except (Stopped, WorkersGoneError):
-        raise
-    except DownscaleError:
+    except InputDataError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)

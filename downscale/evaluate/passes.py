@@ -160,7 +160,7 @@ class GroupPass:
         for selection in self.table.selections:
             years = totals.years(self.table, selection)
             scores = sum_scores(years.total(selection.strata), reference.indices)
-            scores |= quantile_scores(block.quantiles(selection), reference.quantiles(selection))
+            scores |= quantile_scores(block.ascending(selection), reference.ascending(selection))
             for metric, value in with_absolute(scores).items():
                 into.add((metric, selection.season, selection.period), value, area, window.regions)
             if selection.period == ALL_PERIODS and len(selection.years) >= BOOTSTRAP_MIN_YEARS:

@@ -159,7 +159,7 @@ def read_maps(path: Path) -> xr.Dataset:
     """A NetCDF file in memory; an empty dataset when it is not there."""
     if not path.exists():
         return xr.Dataset()
-    with xr.open_dataset(path, engine="netcdf4") as dataset:
+    with xr.open_dataset(path, engine="netcdf4", decode_timedelta=False) as dataset:
         return dataset.load()
 
 

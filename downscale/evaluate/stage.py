@@ -23,12 +23,13 @@ from downscale.evaluate.publish import FOLDER, published, publishing
 from downscale.evaluate.regions import masks_digest, region_areas
 from downscale.evaluate.scorecard import Scorecard
 from downscale.evaluate.transfer.light import verdicts
+from downscale.evaluate.weather.regime_tables import find_channel
 from downscale.evaluate.weather.sensitivity import explained_inputs
 from downscale.pairs.store import PairStore
 
 log = logging.getLogger(__name__)
 STORE = "pairs.zarr"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LAND_PERCENT = 50.0
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -65,6 +66,7 @@ def evaluate_store(
     spread: Spread = one_by_one,
 ) -> dict[str, Any]:
     """As evaluate_run, on an open pair store."""
+    find_channel(store.channels, cfg.evaluate.regimes.channel)
     predictions = _predictions(cfg, store)
     folder = cfg.workspace_path() / FOLDER
     inputs = _inputs(cfg, store, predictions)

@@ -75,13 +75,13 @@ class GroupTable:
             selection = selections[season, period]
             interval = _interval(metric, mean.value, selection, draws.get((season, period), {}))
             rows.append(self._score((run, kind, name), metric, selection, (mean.value, mean.cells), interval))
-        return rows + self._spatial((run, kind, name), found.daily.get(""))
+        return rows + self._spatial((run, kind, name), found)
 
-    def _spatial(self, key: Key, sums: np.ndarray | None) -> list[Score]:
+    def _spatial(self, key: Key, found: FieldScores) -> list[Score]:
         """Rows of the mean over days of each day's correlation over space; the interval resamples its yearly means."""
-        if sums is None:
+        if "" not in found.daily:
             return []
-        daily, cells = pattern_correlation(sums), int((self.area > 0).sum())
+        daily = pattern_correlation(found.daily[""])
         rows = []
         for selection in self.table.selections:
             chosen, year = daily[selection.rows], self.table.year_of(selection)
@@ -95,6 +95,7 @@ class GroupTable:
                 scheme = resampling(selection.strata)
                 with np.errstate(divide="ignore", invalid="ignore"):
                     interval = scheme.interval((scheme.weights @ total) / (scheme.weights @ count), estimate=value)
+            cells = found.means["bias", selection.season, selection.period].cells
             rows.append(self._score(key, "spatial_correlation", selection, (value, cells), interval))
         return rows
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from downscale.evaluate.scorecard import number
+from downscale.evaluate.scorecard import TRUTH, number
 from downscale.report.colours import diverging
 from downscale.report.figure import COLOURS, GRID, INK, Picture, finish, new_figure
 from downscale.report.findings import Findings
 from downscale.report.tables import Cell, Table, value_cell
+from downscale.report.words import left_out, quantity
 from downscale.report.words import number as number_words
-from downscale.report.words import unit
 
-MAX_PANELS = 4
+MAX_PANELS, COLUMNS = 12, 4
 REACH = 1.0
 MARKS = {"logistic": ("o", COLOURS[0]), "boosting": ("D", COLOURS[1])}
 
@@ -67,14 +67,19 @@ def _draw_auc(axis: Axes, rows: list[dict[str, str]], pairs: list[tuple[str, str
 def scales(findings: Findings, data: Path) -> Picture | None:
     """Ratio of power of GCM and RCMu by channel and wavelength."""
     rows = [row for row in findings.table("predictor_scale") if row["season"] == findings.season]
-    panels = list(dict.fromkeys((row["case"], row["against"]) for row in rows))[:MAX_PANELS]
+    every = list(dict.fromkeys((row["case"], row["against"]) for row in rows))
+    panels = every[:MAX_PANELS]
     if not panels:
         return None
     channels = list(dict.fromkeys(row["channel"] for row in rows))
-    figure = new_figure(1.2 + 2.1 * len(panels), 1.2 + max(0.24 * len(channels), 1.4))
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    columns = min(len(panels), COLUMNS)
+    lines = -(-len(panels) // columns)
+    figure = new_figure(1.2 + 2.1 * columns, (1.2 + max(0.24 * len(channels), 1.4)) * lines)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
     image = None
-    for axis, panel in zip(axes, panels, strict=True):
+    for axis, panel in zip(axes, panels, strict=False):
         some = [row for row in rows if (row["case"], row["against"]) == panel]
         waves = sorted({number(row["wavelength_km"]) for row in some}, reverse=True)
         values = np.full((len(channels), len(waves)), np.nan)
@@ -98,7 +103,8 @@ def scales(findings: Findings, data: Path) -> Picture | None:
         rows,
         title="Predictor shift by scale",
         caption="Power of the GCM's daily fields relative to the reference's, by channel and wavelength: blue, the GCM has less variance "
-        "at that scale (smoother fields); red, more. Colours saturate at ±1, a factor of 2.7.",
+        "at that scale (smoother fields); red, more. Colours saturate at ±1, a factor of 2.7."
+        f"{left_out(every, panels, 'comparisons')}",
         alt=f"Heat map of power ratios by channel and wavelength for {len(panels)} comparisons.",
         origin="predictor_scale.csv",
     )
@@ -130,20 +136,39 @@ def feature_table(findings: Findings) -> Table | None:
 
 def consistency_table(findings: Findings) -> Table | None:
     """Whether the emulated field, seen coarsely, agrees with the surface of its own predictors."""
-    rows = [row for row in findings.table("consistency", season=findings.season) if findings.main and row["run"] == findings.main.name]
+    every = findings.table("consistency", season=findings.season)
+    rows = [row for row in every if findings.main and row["run"] == findings.main.name]
+    own = {(row["case"], row["variable"]): row for row in every if row["run"] == TRUTH}
     lines = tuple(
         (
             f"{row['variable']} on {row['case']}",
             (
-                Cell(row["against"]),
-                Cell(f"{number_words(number(row['bias']), 2)} {unit(row['unit'])}".strip(), value=number(row["bias"])),
+                Cell(findings.source_words(findings.cases[row["case"]]) if row["case"] in findings.cases else row["against"]),
+                _amount(row, "bias"),
+                _amount(own.get((row["case"], row["variable"])), "bias"),
                 value_cell(row["correlation"], 2),
                 value_cell(row["slope"], 2),
-                Cell(f"{number_words(number(row['rmse']), 2)} {unit(row['unit'])}".strip(), value=number(row["rmse"])),
+                _amount(row, "rmse"),
+                _amount(own.get((row["case"], row["variable"])), "rmse"),
             ),
         )
         for row in rows
     )
-    columns = ("against the surface of", "bias", "daily correlation", "slope", "RMSE")
-    title = f"Upscaled emulation of {findings.main.name if findings.main else ''} against the coarse field of the same day"
+    columns = (
+        "against the surface of",
+        "bias",
+        "bias of the truth itself",
+        "daily correlation",
+        "slope",
+        "RMSE",
+        "RMSE of the truth itself",
+    )
+    title = (
+        f"Upscaled emulation of {findings.main.name if findings.main else ''} against the coarse field of the same day. Against RCMu 0 is "
+        "right; a GCM's surface is not that of the truth, and the emulation should be as far from it as the truth is, not nearer"
+    )
     return Table(title, columns, lines, "case", folded=True) if lines else None
+
+
+def _amount(row: dict[str, str] | None, name: str) -> Cell:
+    return Cell(quantity(number(row[name]), row["unit"]), value=number(row[name])) if row else Cell("–")

@@ -84,7 +84,7 @@ def _quantiles(findings: Findings, case: CaseFacts, variable: str, runs: list[Ru
 
 
 def _draw_spectra(axis: Axes, findings: Findings, spectra: dict[str, tuple[np.ndarray, np.ndarray]], runs: list[RunFacts]) -> None:
-    axis.set_title("Power relative to the truth", loc="left")
+    axis.set_title(f"Power relative to the {findings.truth_word}", loc="left")
     if not spectra:
         axis.text(0.5, 0.5, "no spectrum here", ha="center", transform=axis.transAxes, color=GREY)
         axis.set_axis_off()
@@ -135,8 +135,8 @@ def _draw_quantiles(
                 label=findings.label(run),
             )
     axis.axhline(0.0, color=TRUTH_COLOUR, linewidth=0.9)
-    axis.set_title("Quantiles: emulated − true", loc="left")
-    axis.set_xlabel(f"quantile of the truth: {label}")
+    axis.set_title(f"Quantiles: difference from the {findings.truth_word}", loc="left")
+    axis.set_xlabel(f"quantile of the {findings.truth_word}: {label}")
     axis.set_ylabel("difference")
     axis.grid(True)
     axis.legend(fontsize=8)

@@ -46,15 +46,16 @@ def return_levels(findings: Findings, variable: str, data: Path) -> Picture | No
     for axis, period in zip(axes, periods, strict=True):
         for place, key in enumerate(series):
             some = [row for row in rows if row["period"] == period and _key(row) == key]
-            _draw(axis, some, key, place, len(series))
+            _draw(axis, some, key, _colour(findings, key), 1.0 + 0.05 * (place - (len(series) - 1) / 2))
         axis.set_title(period if period != "all" else "all years", loc="left")
         axis.set_xlabel("return period, years")
         axis.grid(True)
     axes[0].set_ylabel(f"{variable}, {unit(rows[0]['unit'])}")
     legend_above(figure, axes[0])
     _ticks(axes, rows)
-    pooled = [row for row in rows if row["scope"] == POOLED] or rows
-    last = max(pooled, key=lambda row: number(row["return_years"]))
+    emulated = [row for row in rows if row["run"] != TRUTH] or rows
+    pooled = [row for row in emulated if row["scope"].startswith(POOLED)] or emulated
+    last = max(pooled, key=lambda row: (number(row["return_years"]), "perfect" not in row["scope"]))
     text = f"{number(last['return_years']):g}-year level ({_name(_key(last))}, {last['period']}): {_level(last)}"
     return finish(
         figure,
@@ -75,7 +76,16 @@ def _key(row: dict[str, str]) -> tuple[str, str]:
 
 def _name(key: tuple[str, str]) -> str:
     scope, run = key
+    if run == TRUTH and scope.startswith(POOLED):
+        return f"RCM runs, {scope}"
     return f"truth of {scope.partition('/')[0]}" if run == TRUTH else scope
+
+
+def _colour(findings: Findings, key: tuple[str, str]) -> str:
+    scope, run = key
+    if run == TRUTH:
+        return TRUTH_COLOUR
+    return COLOURS[-2 if "perfect" in scope else -1] if scope.startswith(POOLED) else findings.colour_of(scope)
 
 
 def _level(row: dict[str, str]) -> str:
@@ -84,12 +94,10 @@ def _level(row: dict[str, str]) -> str:
     return f"{text} ({quantity(lower, '', 3)} to {quantity(upper, '', 3)})" if math.isfinite(lower) else text
 
 
-def _draw(axis: Axes, rows: list[dict[str, str]], key: tuple[str, str], place: int, of: int) -> None:
+def _draw(axis: Axes, rows: list[dict[str, str]], key: tuple[str, str], colour: str, shift: float) -> None:
     rows = sorted(rows, key=lambda row: number(row["return_years"]))
     if not rows:
         return
-    colour = TRUTH_COLOUR if key[1] == TRUTH else COLOURS[place % len(COLOURS)]
-    shift = 1.0 + 0.05 * (place - (of - 1) / 2)
     x = [number(row["return_years"]) * shift for row in rows]
     values, width = [number(row["value"]) for row in rows], 2.2 if key[0].startswith(POOLED) else 1.2
     axis.plot(x, values, marker="o", markersize=3.5, color=colour, linewidth=width, label=_name(key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from downscale.errors import InputDataError
 from downscale.evaluate.scorecard import RECIPE, number, read_maps, read_table
 from downscale.report import compared, curves, maps, tables
 from downscale.report.figure import COLOURS, GREY, Picture, finish, new_figure, save_figure, save_netcdf, styled
-from downscale.report.findings import read_findings
+from downscale.report.findings import CaseFacts, read_findings
 from downscale.report.html import fill, page_folder
 from downscale.report.plane import Panel, draw_panels
 from downscale.report.sections import IMAGE_BYTES, Section, only, within
@@ -26,16 +27,31 @@ MLBENCH = "mlbench"
 INDICES = ("mean", "q98", "txx", "rx1day", "sdii", "cdd")
 """Indices whose maps are drawn, where the file has them."""
 BARE = ("rmse_time", "wasserstein_spatial")
-COMMAND = "downscale evaluate --prediction FILE... --reference FILE... -o DIR"
+LONGEST_COMMAND = 160
+"""Of a command below each figure; a longer one stands once on the page."""
+_PLAINER = (
+    ("the truth and the emulations", "the reference and the prediction"),
+    ("their differences from the truth", "their difference"),
+    ("differences from the truth", "difference from the reference"),
+    (": those are detail that was not learned", ""),
+    ("Mean over the test days", "Mean over the days that are judged"),
+    ("emulated minus true against true", "prediction minus reference against reference"),
+    ("the emulation", "the prediction"),
+    ("An emulator that extrapolates badly shows too weak a change, most of all where the truth changes most.", ""),
+    ("and their differences", "and their difference"),
+    ("the truth", "the reference"),
+    ("truth", "reference"),
+)
+"""Words for an emulator in a workspace, and those for a prediction that anyone may have made."""
 
 
-def make_files_report(scores: Path, output: Path, *, command: str = COMMAND) -> Path:
+def make_files_report(scores: Path, output: Path, *, command: str = "") -> Path:
     """Draw the page of ``downscale evaluate --prediction ... --reference ...``.
 
     Args:
         scores: its folder, of either profile.
         output: folder of the page, replaced as a whole: index.html, data/ and figures/.
-        command: as it was given, for the page.
+        command: for scores whose recipe does not say by which they were made.
 
     Returns:
         path of the page.
@@ -48,6 +64,7 @@ def make_files_report(scores: Path, output: Path, *, command: str = COMMAND) -> 
         raise InputDataError("there are no scores to report", where=str(scores), hint="run downscale evaluate --prediction ... first")
     recipe: dict[str, Any] = json.loads((scores / RECIPE).read_text())
     mlbench = recipe.get("profile") == MLBENCH
+    command = recipe.get("command") or command or _like(recipe)
     with page_folder(output) as partial, styled():
         sections = within(_mlbench(scores, partial / "data") if mlbench else _default(scores, partial / "data"), IMAGE_BYTES)
         page = fill(
@@ -57,10 +74,20 @@ def make_files_report(scores: Path, output: Path, *, command: str = COMMAND) -> 
             summary=recipe.get("summary", {}),
             notes=_notes(recipe.get("notes", [])),
             mlbench=mlbench,
-            command=command,
+            command=command if len(command) <= LONGEST_COMMAND else f"{command[:LONGEST_COMMAND]}…",
+            whole_command=command,
         )
         (partial / "index.html").write_text(page, encoding="utf-8")
     return output / "index.html"
+
+
+def _like(recipe: dict[str, Any]) -> str:
+    """The command of scores that were made before recipes held it, as far as it is known."""
+    profile = " --profile mlbench" if recipe.get("profile") == MLBENCH else ""
+    region = recipe.get("inputs", {}).get("region", {}).get("name", "all")
+    options = {name: value for name, value in recipe.get("inputs", {}).get("options", {}).items() if value}
+    told = [f"region {region}"] * (region != "all") + [f"{name.replace('_', ' ')} {value}" for name, value in options.items()]
+    return f"downscale evaluate --prediction FILE... --reference FILE... -o DIR{profile}" + (f" ({'; '.join(told)})" if told else "")
 
 
 def _notes(notes: Any) -> list[str]:
@@ -84,8 +111,24 @@ def _default(scores: Path, data: Path) -> list[Section]:
             tables.case_table(findings, case, variable, more=True),
             compared.season_table(findings, case, variable),
         ]
-        sections.append(Section(variable, variable, "", only(shown), only(found)))
+        pictures = [_of_files(picture, case) for picture in only(found)]
+        scores_of = [_captioned(table, variable, case) for table in only(shown)]
+        sections.append(Section(variable, variable, "", tuple(scores_of), tuple(pictures)))
     return [section for section in sections if section.tables or section.pictures]
+
+
+def _of_files(picture: Picture, case: CaseFacts) -> Picture:
+    """A figure of a workspace in words that fit any prediction."""
+    title, caption, alt = picture.title.removesuffix(f": {case.group}"), picture.caption, picture.alt.replace(f" for {case.name}", "")
+    for theirs, ours in _PLAINER:
+        title, caption, alt = (text.replace(theirs, ours) for text in (title, caption, alt))
+    return replace(picture, title=title, caption=caption.strip(), alt=alt)
+
+
+def _captioned(table: Table, variable: str, case: CaseFacts) -> Table:
+    what = "by season" if table.columns == case.seasons else "more scores" if table.folded else "scores"
+    rows = tuple((header.replace("(truth ", "(reference "), cells) for header, cells in table.rows)
+    return replace(table, caption=f"{variable}: {what}, area means over {case.n_days:,} days", rows=rows)
 
 
 def _mlbench(scores: Path, data: Path) -> list[Section]:
@@ -104,7 +147,11 @@ def _number_table(variable: str, rows: list[dict[str, str]]) -> Table:
     seasons = list(dict.fromkeys(row["season"] for row in rows))
     found = {(row["metric"], row["season"]): row for row in rows}
     names = list(dict.fromkeys(row["metric"] for row in rows))
-    lines = tuple((name, tuple(_number(found.get((name, season))) for season in seasons)) for name in names)
+    units = {row["metric"]: unit(row.get("unit", "")) for row in rows}
+    lines = tuple(
+        (f"{name}, {units[name]}" if units[name] else name, tuple(_number(found.get((name, season))) for season in seasons))
+        for name in names
+    )
     missing = sum(int(number(row["n_missing"]) or 0) for row in rows)
     note = f"; cells without a value are NaN and left out ({missing:,} in all rows together)" if missing else ""
     return Table(f"{variable}: diagnostics by season; below, the range over cells{note}", tuple(seasons), lines, "diagnostic")
@@ -125,6 +172,12 @@ def _map(dataset: xr.Dataset, *names: str) -> np.ndarray | None:
     return np.asarray(dataset[key].values) if key in dataset and dataset[key].ndim == 2 else None
 
 
+def _in_units(words: str, dataset: xr.Dataset, key: str) -> str:
+    """Words with the unit of a map or spectrum, where the file says one."""
+    units = unit(str(dataset[key].attrs.get("units", "1")))
+    return f"{words}, {units}" if units else words
+
+
 def _plane(dataset: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({key: (("y", "x"), np.asarray(dataset[key].values)) for key in ("lat", "lon") if key in dataset.variables})
 
@@ -138,14 +191,16 @@ def _index_maps(dataset: xr.Dataset, variable: str, name: str, data: Path) -> Pi
         [Panel("reference", truth, "field"), Panel("prediction", ours, "field")],
         [None, Panel(f"bias_{name}", bias, "difference")],
     ]
-    figure = draw_panels(_plane(dataset), rows, variable, {"field": f"{name} of {variable}", "difference": f"bias_{name}"})
+    keys = [f"{stem}__{variable}__all" for stem in _stems(name)]
+    labels = {"field": _in_units(f"{name} of {variable}", dataset, keys[0]), "difference": _in_units(f"bias_{name}", dataset, keys[2])}
+    figure = draw_panels(_plane(dataset), rows, variable, labels)
     return Picture(
         f"{name}_{variable}",
         f"{name} of {variable}, all seasons",
         "Top: the index of the reference and of the prediction on one scale; bottom: the diagnostic as the benchmark defines it.",
         f"Maps of the index {name} of {variable}: reference, prediction and their bias.",
         save_figure(figure, data, f"{name}_{variable}"),
-        save_netcdf(data, f"{name}_{variable}", dataset[[f"{stem}__{variable}__all" for stem in _stems(name)]]),
+        save_netcdf(data, f"{name}_{variable}", dataset[keys]),
         "scores.nc",
     )
 
@@ -159,7 +214,8 @@ def _bare_maps(dataset: xr.Dataset, variable: str, data: Path) -> Picture | None
     if not found:
         return None
     rows: list[list[Panel | None]] = [[Panel(name, values, name)] for name, values in found.items()]
-    figure = draw_panels(_plane(dataset), rows, "error", {name: unit(str(dataset.attrs.get("units", ""))) or name for name in found})
+    labels = {name: _in_units(name, dataset, f"{name}__{variable}__all") for name in found}
+    figure = draw_panels(_plane(dataset), rows, "error", labels)
     stem = f"errors_{variable}"
     return Picture(
         stem,

@@ -12,6 +12,7 @@ import xarray as xr
 
 from downscale.errors import InputDataError
 from downscale.evaluate.scorecard import TRUTH, MapsFile, Scorecard, number, read_maps, read_scores, read_table
+from downscale.report.figure import COLOURS
 
 BASELINES = ("ridge", "kernel_ridge", "bilinear", "climatology")
 TABLES = (
@@ -74,6 +75,11 @@ class Findings:
     def targets(self) -> list[str]:
         """Target variables."""
         return list(self.card.recipe.get("targets", []))
+
+    @property
+    def truth_word(self) -> str:
+        """What the truth is called in figures: of files that anyone may have made, only a reference."""
+        return "reference" if self.card.recipe.get("profile") == "default" else "truth"
 
     @property
     def season(self) -> str:
@@ -155,6 +161,11 @@ class Findings:
         """A short name for legends: the model's for baselines where it is unique."""
         same = [other for other in self.runs.values() if other.model == run.model]
         return run.model if run.role == "baseline" and len(same) == 1 else run.name
+
+    def colour_of(self, case: str) -> str:
+        """The colour of a case, the same in every figure."""
+        known = list(self.cases)
+        return COLOURS[known.index(case) % len(COLOURS)] if case in known else COLOURS[-1]
 
     def source_words(self, case: CaseFacts) -> str:
         """What the predictors of a case are."""

@@ -28,7 +28,7 @@ def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) ->
     score = findings.card.get(pairs[0][0].name, case.name, variable, "abs_bias")
     units = score.unit if score else ""
     rows: list[list[Panel | None]] = [
-        [Panel("truth", truth, "field"), *(Panel(findings.label(run), values, "field") for run, values in pairs)],
+        [Panel(findings.truth_word, truth, "field"), *(Panel(findings.label(run), values, "field") for run, values in pairs)],
         [None, *(_difference(findings, case, f"{variable}__bias", run, values - truth) for run, values in pairs)],
     ]
     name = f"mean_{variable}_{case.name.replace('/', '_')}"
@@ -56,13 +56,13 @@ def mean_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) ->
 
 def _difference(findings: Findings, case: CaseFacts, stem: str, run: RunFacts, values: np.ndarray) -> Panel:
     marks = findings.field_map(run.name, case.name, f"{stem}__{findings.season}__all__significant")
-    return Panel(difference_title(findings.label(run)), values, "difference", marks)
+    return Panel(difference_title(findings.label(run), findings.truth_word), values, "difference", marks)
 
 
-def difference_title(label: str) -> str:
+def difference_title(label: str, truth: str = TRUTH) -> str:
     """Of a panel; long names get a line of their own."""
     separator = "\n" if len(label) > LONG_NAME else " "
-    return f"{label}{separator}− truth"
+    return f"{label}{separator}− {truth}"
 
 
 def _stipple_words(panels: list[Panel | None]) -> str:
@@ -90,8 +90,8 @@ def change_maps(findings: Findings, case: CaseFacts, variable: str, data: Path) 
     score = findings.card.get(pairs[0][0].name, case.name, variable, "change_mean", period="change")
     units = score.unit if score else ""
     rows: list[list[Panel | None]] = [
-        [Panel("truth", truth, "change"), *(Panel(findings.label(run), values, "change") for run, values in pairs)],
-        [None, *(Panel(difference_title(findings.label(run)), values - truth, "difference") for run, values in pairs)],
+        [Panel(findings.truth_word, truth, "change"), *(Panel(findings.label(run), values, "change") for run, values in pairs)],
+        [None, *(Panel(difference_title(findings.label(run), findings.truth_word), values - truth, "difference") for run, values in pairs)],
     ]
     name = f"change_{variable}_{case.name.replace('/', '_')}"
     labels = {"change": f"change of {variable}, {unit(units)}", "difference": f"difference, {unit(units)}"}

@@ -76,7 +76,7 @@ def _draw_reliability(axis: Axes, rows: list[dict[str, str]]) -> None:
     for place, threshold in enumerate(dict.fromkeys(row["threshold"] for row in rows)):
         points = [(number(row["forecast"]), number(row["observed"])) for row in rows if row["threshold"] == threshold]
         points = sorted(point for point in points if np.isfinite(point).all())
-        label = f"> {number(threshold):g} {unit(rows[0].get('unit', ''))}".rstrip()
+        label = f"≥ {number(threshold):g} {unit(rows[0].get('unit', ''))}".rstrip()
         if points:
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=COLOURS[place % len(COLOURS)], linewidth=1.3, label=label)
     axis.set_xlim(0, 1)

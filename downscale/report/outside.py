@@ -10,37 +10,42 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from downscale.evaluate.scorecard import number
-from downscale.report.figure import COLOURS, GREY, Picture, finish, legend_above, new_figure
+from downscale.report.figure import GREY, Picture, finish, legend_above, new_figure
 from downscale.report.findings import Findings
 from downscale.report.tables import Cell, Table, count_cell, value_cell
-from downscale.report.words import metric, percent, unit
+from downscale.report.words import left_out, metric, percent, unit
 
 EXPECTED = 0.005
-"""Share of days flagged by construction among held-out training days."""
+"""Share of days flagged by construction among held-out training days, in each of the two spaces."""
 MAX_CASES = 6
+EITHER = ", in their predictors or in the network's features; between the dotted lines lie the 0.5 to 1 %"
+ONE = "; the dotted line is the 0.5 %"
 
 
 def _cases(rows: Sequence[dict[str, str]]) -> list[str]:
-    return list(dict.fromkeys(row["case"] for row in rows))[:MAX_CASES]
+    return list(dict.fromkeys(row["case"] for row in rows))
 
 
 def through_time(findings: Findings, data: Path) -> Picture | None:
     """Share of flagged days and scores by year, a line per case, for the main run."""
     rows = findings.table("ood_days", run=findings.main.name) if findings.main else []
-    cases = _cases(rows)
+    every = _cases(rows)
+    cases = every[:MAX_CASES]
     if not cases or findings.main is None:
         return None
     figure = new_figure(8.6, 3.5)
     left, right = figure.subplots(1, 2)
     places = compressed(sorted({_year(row) for row in rows}))
-    for place, case in enumerate(cases):
+    for case in cases:
         some = sorted((row for row in rows if row["case"] == case), key=_year)
         years = np.array([places[_year(row)] for row in some])
-        colour = COLOURS[place % len(COLOURS)]
+        colour = findings.colour_of(case)
         _lines(left, years, 100 * np.array([number(row["share"]) for row in some]), colour, case)
         _lines(right, years, np.array([number(row["median"]) for row in some]), colour, case)
         _lines(right, years, np.array([number(row["p95"]) for row in some]), colour, "", thin=True)
-    left.axhline(100 * EXPECTED, color=GREY, linewidth=0.9, linestyle=":")
+    two = any(math.isfinite(number(row.get("share_features", ""))) for row in rows)
+    for expected in (EXPECTED, 2 * EXPECTED) if two else (EXPECTED,):
+        left.axhline(100 * expected, color=GREY, linewidth=0.9, linestyle=":")
     left.set_ylim(bottom=0)
     left.set_title("Days flagged, %", loc="left")
     right.set_title("Score: median, and 95 % (thin)", loc="left")
@@ -51,15 +56,16 @@ def through_time(findings: Findings, data: Path) -> Picture | None:
         axis.set_xticks([places[year] for year in shown], [str(year) for year in shown])
     legend_above(figure, left)
     worst = max(rows, key=lambda row: number(row["share"]) if math.isfinite(number(row["share"])) else -1.0)
-    text = f"Most: {percent(number(worst['share']))} of the days of {worst['case']} in {worst['year']}"
+    text = f"Most: {percent(number(worst['share']), 1)} of the days of {worst['case']} in {worst['year']}"
     return finish(
         figure,
         data,
         "ood_time",
         rows,
         title=f"Days outside the training of {findings.main.name}, through time",
-        caption="Left: share of days farther out than 99.5 % of held-out training days; the dotted line is the 0.5 % expected of "
-        f"familiar weather. Right: the score itself. {text}. Years without days are left out of the axis; no line crosses them.",
+        caption=f"Left: share of days farther out than 99.5 % of held-out training days{EITHER if two else ONE} expected of familiar "
+        f"weather. Right: the distance of the predictors. {text}. Years without days are left out of the axis; no line crosses them."
+        f"{left_out(every, cases, 'cases')}",
         alt=f"Lines of the share of flagged days by year for {', '.join(cases)}. {text}.",
         origin="ood_days.csv",
     )
@@ -109,12 +115,13 @@ def against_error(findings: Findings, data: Path) -> Picture | None:
     rows = findings.table("ood_error", run=findings.main.name) if findings.main else []
     rows = [row for row in rows if math.isfinite(number(row["rmse"]))]
     variables = list(dict.fromkeys(row["variable"] for row in rows))
-    cases = _cases(rows)
+    every = _cases(rows)
+    cases = every[:MAX_CASES]
     if not variables:
         return None
     figure = new_figure(3.9 * len(variables) + 0.5, 3.4)
     for axis, variable in zip(figure.subplots(1, len(variables), squeeze=False)[0], variables, strict=True):
-        for place, case in enumerate(cases):
+        for case in cases:
             some = sorted(
                 (row for row in rows if (row["variable"], row["case"]) == (variable, case)), key=lambda row: number(row["score_low"])
             )
@@ -122,7 +129,7 @@ def against_error(findings: Findings, data: Path) -> Picture | None:
             axis.plot(
                 x,
                 [number(row["rmse"]) for row in some],
-                color=COLOURS[place % len(COLOURS)],
+                color=findings.colour_of(case),
                 marker="o",
                 markersize=3,
                 linewidth=1.4,
@@ -141,7 +148,8 @@ def against_error(findings: Findings, data: Path) -> Picture | None:
         rows,
         title="Does the score warn of errors?",
         caption="Days are grouped by their score. A line that rises means that far-out days are emulated worse, so that the score may be "
-        "used as a warning where there is no truth; a flat line means that it says nothing about the error.",
+        "used as a warning where there is no truth; a flat line means that it says nothing about the error."
+        f"{left_out(every, cases, 'cases')}",
         alt=f"Lines of RMSE against the score of the day for {', '.join(cases)}.",
         origin="ood_error.csv",
     )

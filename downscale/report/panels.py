@@ -15,14 +15,14 @@ from downscale.evaluate.scorecard import number
 from downscale.report.colours import diverging
 from downscale.report.figure import COLOURS, GREY, INK, Picture, new_figure, save_csv, save_figure
 from downscale.report.findings import Findings, ordered
+from downscale.report.words import left_out, percent, unit
 from downscale.report.words import metric as metric_words
 from downscale.report.words import number as number_words
-from downscale.report.words import percent, unit
 
 MATRIX_METRICS = ("abs_bias", "w1", "abs_p99_bias")
 SPLIT_STATISTICS = {"climatology": "mean climate", "p99": "P99", "change_mean": "change of the mean", "daily": "daily fields"}
 SHIFT_REACH = 1.0
-SHIFT_COLUMNS = 3
+SHIFT_COLUMNS, MAX_SHIFTS = 3, 12
 
 
 def transfer_matrix(findings: Findings, variable: str, data: Path) -> Picture | None:
@@ -92,7 +92,8 @@ def _frame(x: int, y: int) -> Rectangle:
 def predictor_shift(findings: Findings, data: Path) -> Picture | None:
     """Channels against seasons, a panel per comparison; colour is d, the number below it the Wasserstein distance."""
     rows = findings.tables["predictor_shift"]
-    panels = list(dict.fromkeys((row["case"], row["against"]) for row in rows))[:6]
+    every = list(dict.fromkeys((row["case"], row["against"]) for row in rows))
+    panels = every[:MAX_SHIFTS]
     if not panels:
         return None
     channels = list(dict.fromkeys(row["channel"] for row in rows))
@@ -109,15 +110,17 @@ def predictor_shift(findings: Findings, data: Path) -> Picture | None:
     bar = figure.colorbar(images[0], ax=list(axes), shrink=0.9 if lines == 1 else 0.6, pad=0.01, extend="both", aspect=15 * lines + 5)
     bar.set_label("shift d, daily standard deviations", fontsize=8)
     bar.outline.set_visible(False)
-    worst = max(rows, key=lambda row: abs(number(row["shift"])) if math.isfinite(number(row["shift"])) else -1)
-    text = f"largest |d|: {worst['channel']} in {worst['season']} of {worst['case']} against {worst['against']}"
-    text += f", {number_words(number(worst['shift']), 2)}"
+    worst = max(rows, key=lambda row: number(row["abs_shift"]) if math.isfinite(number(row["abs_shift"])) else -1)
+    text = f"largest mean |d| of a cell: {worst['channel']} in {worst['season']} of {worst['case']} against {worst['against']}"
+    text += f", {number_words(number(worst['abs_shift']), 2)} ({number_words(number(worst['shift']), 2)} as area mean)"
     return Picture(
         "predictor_shift",
         "Predictor shift: GCM against RCMu",
         "Mean difference of each predictor in units of its daily standard deviation in the reference, area mean. Against the RCMu "
         "of its own RCM the shift is inconsistency between "
-        f"GCM and RCM; against the training source it also holds the difference between two climates. Colours saturate at ±1; {text}.",
+        "GCM and RCM; against the training source it also holds the difference between two climates. Differences of opposite sign cancel "
+        f"in it; in the mean |d|, which the traffic light reads, they do not. Colours saturate at ±1; {text}."
+        f"{left_out(every, panels, 'comparisons')}",
         f"Heat map of predictor shift by channel and season for {len(panels)} comparisons; {text}.",
         save_figure(figure, data, "predictor_shift"),
         save_csv(data, "predictor_shift", rows),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -33,12 +34,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Scale:
-    """Colours and the values at their ends; a diverging scale is symmetric about zero."""
+    """Colours and the values at their ends; a diverging scale is symmetric about zero; ``extend``: which ends are cut, for the bar."""
 
     colours: str | Colormap
     low: float
     high: float
     diverging: bool
+    extend: Literal["neither", "both", "min", "max"] = "both"
 
 
 def draw_panels(grid: xr.Dataset, rows: Sequence[Sequence[Panel | None]], variable: str, labels: Mapping[str, str]) -> Figure:
@@ -59,9 +61,7 @@ def draw_panels(grid: xr.Dataset, rows: Sequence[Sequence[Panel | None]], variab
             else:
                 images.append(_draw(axis, panel, scales[panel.scale], aspect, grid))
                 shown = panel.scale
-        bar = figure.colorbar(
-            images[0], ax=list(row_axes), shrink=0.85, pad=0.01, extend="both" if scales[shown].diverging else "neither", aspect=18
-        )
+        bar = figure.colorbar(images[0], ax=list(row_axes), shrink=0.85, pad=0.01, extend=scales[shown].extend, aspect=18)
         bar.set_label(labels[shown])
         bar.outline.set_visible(False)
     return figure
@@ -143,5 +143,11 @@ def make_scale(fields: Sequence[np.ndarray], name: str, variable: str) -> Scale:
     low, high = (float(np.quantile(values, q)) for q in (0.005, 0.995)) if values.size else (0.0, 1.0)
     if name == "difference" or (name == "change" and low < 0 < high):
         reach = max(abs(low), abs(high)) or 1.0
-        return Scale(diverging(variable), -reach, reach, True)
-    return Scale(sequential(variable), low, high if high > low else low + 1.0, False)
+        return Scale(diverging(variable), -reach, reach, True, _cut(values, -reach, reach))
+    high = high if high > low else low + 1.0
+    return Scale(sequential(variable), low, high, False, _cut(values, low, high))
+
+
+def _cut(values: np.ndarray, low: float, high: float) -> Literal["neither", "both", "min", "max"]:
+    below, above = bool((values < low).any()), bool((values > high).any())
+    return "both" if below and above else "min" if below else "max" if above else "neither"

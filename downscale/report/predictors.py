@@ -17,6 +17,14 @@ from downscale.report.sections import IMAGE_BYTES, Section, only, within
 from downscale.report.tables import Cell, Table, count_cell, value_cell
 from downscale.report.words import SEASONS
 
+SHIFT_NUMBERS = {
+    "shift": "shift d",
+    "abs_shift": "mean |d|",
+    "log_std_ratio": "ln of spread ratio",
+    "abs_log_std_ratio": "mean |ln ratio|",
+    "w1": "W1 / sd",
+    "correlation": "daily correlation",
+}
 TABLES = ("predictor_shift", "predictor_scale", "separability", "reading")
 SUMMARY = "summary"
 COMMAND = "downscale evaluate CONFIG --predictors"
@@ -89,17 +97,18 @@ def _sections(findings: Findings, data: Path) -> list[Section]:
 def shift_table(findings: Findings) -> Table | None:
     """Predictor shift of the main season by channel, the largest first."""
     rows = sorted(findings.table("predictor_shift", season=findings.season), key=lambda row: -abs(value_cell(row["shift"]).value or 0.0))
+    names = {key: name for key, name in SHIFT_NUMBERS.items() if rows and key in rows[0]}
     lines = tuple(
         (
             f"{row['channel']}: {row['case']}",
             (
                 Cell(row["against"]),
                 Cell("yes" if row["paired"] == "1" else "no"),
-                *(value_cell(row[key], 2) for key in ("shift", "abs_shift", "log_std_ratio", "w1", "correlation")),
+                *(value_cell(row[key], 2) for key in names),
                 count_cell(row["n_days"]),
             ),
         )
         for row in rows
     )
-    columns = ("against", "paired", "shift d", "mean |d|", "ln of spread ratio", "W1 / sd", "daily correlation", "days")
+    columns = ("against", "paired", *names.values(), "days")
     return Table("Difference of each predictor in units of its daily standard deviation", columns, lines, "channel") if lines else None

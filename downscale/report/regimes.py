@@ -11,17 +11,19 @@ from matplotlib.axes import Axes
 
 from downscale.evaluate.scorecard import number, read_maps
 from downscale.report.colours import diverging
-from downscale.report.figure import COLOURS, GREY, INK, Picture, finish, legend_above, new_figure, save_figure, save_netcdf
+from downscale.report.figure import GREY, INK, Picture, finish, legend_above, new_figure, save_figure, save_netcdf
 from downscale.report.findings import Findings
 from downscale.report.plane import Panel, draw_panels
 from downscale.report.tables import Cell, Table, value_cell
-from downscale.report.words import metric, unit
+from downscale.report.words import left_out, metric, unit
 
 MAX_ROW = 4
 MAX_SERIES = 8
 NEW, TRAINING, ALL = "0", "training", "all"
 METRICS = ("bias", "rmse", "skill_vs_ridge", "error_share", "ood_share", "change_bias")
 COLUMNS = 3
+MARKERS = ("o", "^", "s", "v", "D")
+SIGNED = ("bias", "change_bias")
 
 
 def composites(findings: Findings, data: Path) -> Picture | None:
@@ -62,7 +64,8 @@ def _plane(dataset: xr.Dataset) -> xr.Dataset:
 def frequencies(findings: Findings, data: Path) -> Picture | None:
     """How often each regime comes, by case and period, beside the reference."""
     rows = findings.table("regime_frequency", season=findings.season)
-    series = _series(rows)
+    every = _series(rows)
+    series = every[:MAX_SERIES]
     names = _names(rows)
     if not series:
         return None
@@ -73,7 +76,8 @@ def frequencies(findings: Findings, data: Path) -> Picture | None:
     for place, key in enumerate(series):
         some = [row for row in rows if (row["case"], row["period"]) == key]
         offset = (place - (len(series) - 1) / 2) * 0.7 / max(len(series), 1)
-        _draw_frequency(axis, some, names, offset, COLOURS[place % len(COLOURS)], " ".join(key))
+        marker = MARKERS[[period for case, period in series if case == key[0]].index(key[1]) % len(MARKERS)]
+        _draw_frequency(axis, some, names, offset, (findings.colour_of(key[0]), marker), " ".join(key))
     axis.set_xticks(range(len(names)), [label(name) for name in names])
     axis.set_ylabel("days, %")
     axis.set_ylim(bottom=0)
@@ -89,7 +93,8 @@ def frequencies(findings: Findings, data: Path) -> Picture | None:
         "regime_frequency",
         rows,
         title="How often the regimes come",
-        caption=f"Bars: the training run; marks: each case and period{_interval_words(rows)}. {text}.",
+        caption=f"Bars: the training run; marks: each case and period{_interval_words(rows)}. {text}."
+        f"{left_out(every, series, 'cases and periods')}",
         alt=f"Frequencies of {len(names)} regimes for {len(series)} cases and periods. {text}.",
         origin="regime_frequency.csv",
     )
@@ -108,7 +113,7 @@ def _series(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
     """Cases and periods that are shown: single periods rather than all days, and not the days the regimes were found on."""
     found = list(dict.fromkeys((row["case"], row["period"]) for row in rows if row["period"] != TRAINING))
     single = {case for case, period in found if period != ALL}
-    return [(case, period) for case, period in found if period != ALL or case not in single][:MAX_SERIES]
+    return [(case, period) for case, period in found if period != ALL or case not in single]
 
 
 def _interval_words(rows: list[dict[str, str]]) -> str:
@@ -121,9 +126,9 @@ def _gap(row: dict[str, str]) -> float:
     return gap if math.isfinite(gap) else -1.0
 
 
-def _draw_frequency(axis: Axes, rows: list[dict[str, str]], names: list[str], offset: float, colour: str, label: str) -> None:
-    x = np.array([names.index(row["regime"]) for row in rows]) + offset
-    axis.scatter(x, [100 * number(row["frequency"]) for row in rows], s=22, color=colour, label=label, zorder=3)
+def _draw_frequency(axis: Axes, rows: list[dict[str, str]], names: list[str], offset: float, look: tuple[str, str], label: str) -> None:
+    x, (colour, marker) = np.array([names.index(row["regime"]) for row in rows]) + offset, look
+    axis.scatter(x, [100 * number(row["frequency"]) for row in rows], s=22, color=colour, marker=marker, label=label, zorder=3)
     for place, row in zip(x, rows, strict=True):
         if math.isfinite(number(row["lower"])):
             axis.plot([place, place], [100 * number(row["lower"]), 100 * number(row["upper"])], color=colour, linewidth=1.3)
@@ -142,7 +147,8 @@ def scores(findings: Findings, data: Path) -> list[Picture]:
 
 
 def _scores(findings: Findings, variable: str, rows: list[dict[str, str]], metrics: list[str], data: Path) -> Picture:
-    cases = list(dict.fromkeys(row["case"] for row in rows))[:MAX_SERIES]
+    every = list(dict.fromkeys(row["case"] for row in rows))
+    cases = every[:MAX_SERIES]
     names = _names(rows)
     columns = min(len(metrics), COLUMNS)
     lines = -(-len(metrics) // columns)
@@ -154,7 +160,7 @@ def _scores(findings: Findings, variable: str, rows: list[dict[str, str]], metri
         some = {(row["case"], row["regime"]): row for row in rows if row["metric"] == name}
         values = np.array([[number(some[case, one]["value"]) if (case, one) in some else math.nan for one in names] for case in cases])
         units = next(iter(some.values()))["unit"]
-        _heat(axis, values, signed=bool((values < 0).any()), variable=variable)
+        _heat(axis, values, name, variable)
         axis.set_title(f"{metric(name)}, {unit(units)}".rstrip(", "), loc="left", fontsize=8.5)
         axis.set_xticks(range(len(names)), ["none" if name == NEW else name for name in names])
         axis.set_xlabel("regime", fontsize=8)
@@ -167,19 +173,28 @@ def _scores(findings: Findings, variable: str, rows: list[dict[str, str]], metri
         rows,
         title=f"{variable} by regime",
         caption=f"Scores of {main} on the days of each regime. A column that stands out in every row is weather that is hard to emulate; "
-        "one that stands out for a GCM only is weather that the GCM makes in another way.",
+        "one that stands out for a GCM only is weather that the GCM makes in another way. Darker is worse, also where a high value is good "
+        f"(skill).{left_out(every, cases, 'cases')}",
         alt=f"Table of {', '.join(metric(name) for name in metrics)} of {variable} by regime for {', '.join(cases)}.",
         origin="regime_scores.csv",
     )
 
 
-def _heat(axis: Axes, values: np.ndarray, *, signed: bool, variable: str) -> None:
+def _heat(axis: Axes, values: np.ndarray, name: str, variable: str) -> None:
+    """Darker is worse: both ends of what is best at zero, large errors and shares, the lowest skill of the panel."""
     reach = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
     reach = reach or 1.0
-    colours = diverging(variable) if signed else "YlOrBr"
-    axis.imshow(values, cmap=colours, vmin=-reach if signed else 0.0, vmax=reach, aspect="auto")
+    skill = name.startswith("skill")
+    bad = 0.0 - values if skill else np.abs(values)
+    known = bad[np.isfinite(bad)] if np.isfinite(bad).any() else np.zeros(1)
+    best, worst = float(known.min()) if skill else 0.0, float(known.max())
+    worst = worst if worst > best else best + 1.0
+    if name in SIGNED:
+        axis.imshow(values, cmap=diverging(variable), vmin=-worst, vmax=worst, aspect="auto")
+    else:
+        axis.imshow(bad, cmap="YlOrBr", vmin=best, vmax=worst, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
-        shade = "white" if abs(value) > 0.7 * reach else INK
+        shade = "white" if bad[y, x] - best > 0.7 * (worst - best) else INK
         axis.text(
             x, y, _decimals(float(value), reach), ha="center", va="center", fontsize=7.5, color=shade if math.isfinite(value) else GREY
         )
@@ -197,13 +212,14 @@ def _decimals(value: float, reach: float) -> str:
 def stability_table(findings: Findings) -> Table | None:
     """Which numbers of regimes were tried."""
     lines = tuple(
-        (row["k"], (value_cell(row["stability"], 2), Cell("chosen" if row["chosen"] in ("1", "True", "true") else "")))
+        (row["k"], (value_cell(row["stability"], 2), value_cell(row.get("noise", ""), 2), Cell(_chosen(row))))
         for row in findings.table("regime_stability")
     )
     return (
         Table(
-            "Number of regimes and how stable they are under resampling (1: the same each time)",
-            ("stability", ""),
+            "Number of regimes, how stable they are under resampling (1: the same each time), and what red noise of the same variance and "
+            "memory gives",
+            ("stability", "of noise", ""),
             lines,
             "regimes",
             folded=True,
@@ -211,3 +227,10 @@ def stability_table(findings: Findings) -> Table | None:
         if lines
         else None
     )
+
+
+def _chosen(row: dict[str, str]) -> str:
+    if row["chosen"] not in ("1", "True", "true"):
+        return ""
+    above = number(row["stability"]) > number(row.get("noise", ""))
+    return "chosen" if above or not row.get("noise") else "chosen, and not above noise: a way of sorting days, no property of the weather"

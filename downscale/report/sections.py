@@ -157,8 +157,8 @@ def _transfer(findings: Findings, data: Path) -> Section:
         "What happens when the predictors are a GCM's own fields: how much of the error the GCM's inconsistency with the RCM makes, "
         "which emulator moves where, and whether change signals survive."
         if cases
-        else "There is no case with truth from a GCM's own fields that the main run was not trained on; what can be said without one "
-        "follows."
+        else "There is no case with truth from a GCM's own fields that the main run was not trained on. What "
+        "follows is of the cases that have truth, and says nothing of a new GCM."
     )
     return Section("transfer", "Transfer to GCM fields", text, only([*scores, *more]), only(found))
 
@@ -190,7 +190,8 @@ def predictor_words(findings: Findings) -> tuple[str, str]:
 def _outside(findings: Findings, data: Path) -> Section:
     text = (
         "Each day has a score: its distance from the training days. A day is flagged when fewer than one in 200 of the held-out "
-        "training days lay as far out. Flags that rise with time say that the emulator is asked for weather it has not seen."
+        "training days lay as far out, in their predictors or in the network's features. Flags that rise with time say that the "
+        "emulator is asked for weather it has not seen."
     )
     return Section(
         "outside",

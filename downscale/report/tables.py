@@ -210,7 +210,7 @@ def recovery_tables(findings: Findings) -> list[Table]:
             lines.append(
                 (
                     f"{row['variable']}: {metric(row['metric'])}",
-                    (*values, Cell(percent(recovered) if math.isfinite(recovered) else "nothing lost", value=recovered)),
+                    (*values, Cell(percent(recovered) if math.isfinite(recovered) else row["note"].partition(":")[0], value=recovered)),
                 )
             )
         columns = (f"zero-shot: {trio[1]}", f"adapted: {trio[2]}", f"trained there: {trio[3]}", "recovered")

@@ -13,8 +13,10 @@ from matplotlib.patches import Rectangle
 from downscale.report.figure import GREY, INK, Picture, finish, new_figure
 from downscale.report.findings import Findings, ordered
 from downscale.report.tables import Cell, Table, value_cell
+from downscale.report.words import left_out
 
 VERDICT = "verdict"
+MAX_SCENARIOS, MANY_GCMS = 4, 12
 WORDS = {"green": "no objection", "yellow": "with care", "red": "do not trust", "unknown": "not known"}
 STATES = {
     "simulated": ("#31566d", "white"),
@@ -95,7 +97,7 @@ def rules_table(findings: Findings) -> Table | None:
     )
     if not lines or findings.main is None:
         return None
-    columns = ("value", "yellow from", "red from", "light", "reading", *(["checked by leaving a GCM out"] if checked else []))
+    columns = ("value", "yellow above", "red above", "light", "reading", *(["checked by leaving a GCM out"] if checked else []))
     same = f": {notes[0]}" if notes[0] and not checked else ""
     return Table(f"Rules behind the lights of {findings.main.name}{same}", columns, lines, "rule")
 
@@ -105,16 +107,19 @@ def matrix_picture(findings: Findings, data: Path) -> Picture | None:
     rows = findings.table("matrix")
     if not rows:
         return None
-    scenarios = list(dict.fromkeys(row["scenario"] for row in rows))[:4]
+    every = list(dict.fromkeys(row["scenario"] for row in rows))
+    scenarios = every[:MAX_SCENARIOS]
     gcms = sorted({_gcm(row) for row in rows})
     rcms = sorted({row["rcm"] for row in rows})
-    figure = new_figure(1.6 + len(scenarios) * max(1.5 * len(rcms), 2.2), 0.8 + 0.62 * len(gcms))
+    row_height = 0.62 if len(gcms) <= MANY_GCMS else 0.26
+    figure = new_figure(1.6 + len(scenarios) * max(1.5 * len(rcms), 2.2), 0.8 + row_height * len(gcms))
     axes = figure.subplots(1, len(scenarios), squeeze=False, sharey=True)[0]
     for axis, scenario in zip(axes, scenarios, strict=True):
         _draw_matrix(axis, [row for row in rows if row["scenario"] == scenario], gcms, rcms)
         axis.set_title(scenario or "any scenario", loc="left")
     counts = {
-        state: sum(_state(rows, *cell) == state for cell in {(_gcm(row), row["rcm"], row["scenario"]) for row in rows}) for state in STATES
+        state: sum(_cell(rows, *cell)["state"] == state for cell in {(_gcm(row), row["rcm"], row["scenario"]) for row in rows})
+        for state in STATES
     }
     text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return finish(
@@ -124,7 +129,8 @@ def matrix_picture(findings: Findings, data: Path) -> Picture | None:
         rows,
         title="GCM × RCM × scenario",
         caption=f"Cells of the matrix: {text}. Simulated: an RCM run is there. Trusted: emulated, and the light is green. Doubtful: "
-        "emulated, and the light is yellow or red. Emulated: no light could be given. Years below.",
+        "emulated, and the light is yellow or red. Emulated: no light could be given. Where several emulations fill a cell, the colour is "
+        f"that of the run of the verdict, and the others are counted below the years.{left_out(every, scenarios, 'scenarios')}",
         alt=f"Matrix of {len(gcms)} GCMs and {len(rcms)} RCMs in {len(scenarios)} scenarios: {text}.",
         origin="matrix.csv",
     )
@@ -134,27 +140,23 @@ def _gcm(row: dict[str, str]) -> str:
     return f"{row['gcm']} {row['member']}".strip()
 
 
-def _of(rows: Sequence[dict[str, str]], gcm: str, rcm: str, scenario: str) -> list[dict[str, str]]:
-    found = [row for row in rows if (_gcm(row), row["rcm"], row["scenario"]) == (gcm, rcm, scenario)]
-    return sorted(found, key=lambda row: list(STATES).index(row["state"]) if row["state"] in STATES else len(STATES))
-
-
-def _state(rows: Sequence[dict[str, str]], gcm: str, rcm: str, scenario: str) -> str:
-    found = _of(rows, gcm, rcm, scenario)
-    return found[0]["state"] if found else "missing"
+def _cell(rows: Sequence[dict[str, str]], gcm: str, rcm: str, scenario: str) -> dict[str, str]:
+    found = (row for row in rows if (_gcm(row), row["rcm"], row["scenario"]) == (gcm, rcm, scenario))
+    return next(found, {"state": "missing", "years": ""})
 
 
 def _draw_matrix(axis: Axes, rows: Sequence[dict[str, str]], gcms: Sequence[str], rcms: Sequence[str]) -> None:
     for y, gcm in enumerate(gcms):
         for x, rcm in enumerate(rcms):
-            found = _of(rows, gcm, rcm, rows[0]["scenario"])
-            state = found[0]["state"] if found else "missing"
+            found = _cell(rows, gcm, rcm, rows[0]["scenario"])
+            state = found["state"]
             face, text = STATES.get(state, STATES["missing"])
             axis.add_patch(
                 Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, facecolor=face, edgecolor="white", hatch="//" if state == "missing" else "")
             )
-            years = found[0]["years"] if found and state != "missing" else ""
-            axis.text(x, y, f"{state}\n{years}".strip(), ha="center", va="center", fontsize=7, color=text)
+            below = [found["years"], f"others: {found['others']}" if found.get("others") else ""] if state != "missing" else []
+            words = [state, *filter(None, below)]
+            axis.text(x, y, ("\n" if len(gcms) <= MANY_GCMS else "  ").join(words), ha="center", va="center", fontsize=6.5, color=text)
     axis.set_xlim(-0.5, len(rcms) - 0.5)
     axis.set_ylim(len(gcms) - 0.5, -0.5)
     axis.set_xticks(np.arange(len(rcms)), rcms, fontsize=8)
@@ -171,11 +173,11 @@ def matrix_table(findings: Findings) -> Table | None:
         (
             _gcm(row),
             (Cell(row["rcm"]), Cell(row["scenario"]), Cell(row["years"]), _state_cell(row["state"]), Cell(row["run"]), Cell(row["case"]),
-             _light_cell(row["light"])),
+             _light_cell(row["light"]), Cell(row.get("others", ""))),
         )
         for row in rows
     )  # fmt: skip
-    columns = ("RCM", "scenario", "years", "state", "run", "case", "light")
+    columns = ("RCM", "scenario", "years", "state", "run", "case", "light", "other emulations")
     return Table(f"Cells of GCM × RCM × scenario ({len(lines)})", columns, lines, "GCM", folded=True) if lines else None
 
 

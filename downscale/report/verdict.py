@@ -67,9 +67,11 @@ def against_ridge(findings: Findings, run: str, case: str, variable: str) -> str
     skill = findings.card.get(run, case, variable, "skill_vs_ridge")
     if skill is None or not math.isfinite(skill.value):
         return ""
-    size = f"{percent(abs(skill.value))} {'less' if skill.value > 0 else 'more'} squared error than ridge"
-    undecided = abs(skill.value) < SAME_SKILL or (math.isfinite(skill.lower) and skill.lower <= 0 <= skill.upper)
-    return "not distinguishable from ridge" if undecided else size
+    small, known = abs(skill.value) < SAME_SKILL, math.isfinite(skill.lower) and math.isfinite(skill.upper)
+    if skill.lower <= 0 <= skill.upper if known else small:
+        return "not distinguishable from ridge"
+    size = f"{percent(abs(skill.value), int(small))} {'less' if skill.value > 0 else 'more'} squared error"
+    return f"hardly {'better' if skill.value > 0 else 'worse'} than ridge ({size})" if small else f"{size} than ridge"
 
 
 def _worse_than_bilinear(findings: Findings, run: str, case: str, variable: str) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from downscale.evaluate.scorecard import number
-from downscale.report.figure import COLOURS, GREY, GRID, Picture, finish, legend_above, new_figure
+from downscale.report.figure import GREY, GRID, Picture, finish, legend_above, new_figure
 from downscale.report.findings import Findings
 from downscale.report.tables import Cell, Table, count_cell, value_cell
-from downscale.report.words import metric, percent, quantity, unit
+from downscale.report.words import left_out, metric, percent, quantity, unit
+from downscale.report.words import number as number_words
 
 MAX_CASES = 6
 
@@ -20,15 +21,18 @@ def extrapolation(findings: Findings, variable: str, data: Path) -> Picture | No
     """Bias and RMSE of the main run by warming level; open marks lie outside the training's range."""
     rows = findings.table("extrapolation", run=findings.main.name, variable=variable) if findings.main else []
     rows = [row for row in rows if math.isfinite(number(row["warming"])) and math.isfinite(number(row["bias"]))]
-    cases = list(dict.fromkeys(row["case"] for row in rows))[:MAX_CASES]
+    every = list(dict.fromkeys(row["case"] for row in rows))
+    cases = every[:MAX_CASES]
     if not cases or findings.main is None:
         return None
     figure = new_figure(8.6, 3.5)
     left, right = figure.subplots(1, 2)
+    seen = _range(rows)
     for axis, name in ((left, "bias"), (right, "rmse")):
-        _shade(axis, rows)
-        for place, case in enumerate(cases):
-            _draw(axis, [row for row in rows if row["case"] == case], name, COLOURS[place % len(COLOURS)], case)
+        if seen:
+            axis.axvspan(*seen, color=GRID, alpha=0.45, linewidth=0)
+        for case in cases:
+            _draw(axis, [row for row in rows if row["case"] == case], name, findings.colour_of(case), case)
         axis.set_xlabel("warming of the predictors, K")
         axis.set_title(f"{metric(name)} of {variable}, {unit(rows[0]['unit'])}", loc="left")
         axis.grid(True)
@@ -42,8 +46,9 @@ def extrapolation(findings: Findings, variable: str, data: Path) -> Picture | No
         f"extrapolation_{variable}",
         rows,
         title=f"Error of {variable} against warming",
-        caption="Days are grouped by how much warmer the domain is than in the training's first period; the shade is the range that "
-        f"training saw, and open marks lie outside it. A bias that runs away there means that the emulator does not extrapolate.{slopes}",
+        caption=f"Years are grouped by how much warmer the domain is than in the training's first period; {_shade_words(seen)}open marks "
+        "lie outside the range of the training years, widened by the standard deviation of a year. A bias that runs away there means that "
+        f"the emulator does not extrapolate.{slopes}{left_out(every, cases, 'cases')}",
         alt=f"Bias and RMSE of {variable} against warming for {', '.join(cases)}.{slopes}",
         origin="extrapolation.csv, extrapolation_slope.csv",
     )
@@ -59,11 +64,14 @@ def _inside(row: dict[str, str]) -> bool:
     return row["inside_training"] in ("1", "True", "true", "yes")
 
 
-def _shade(axis: Axes, rows: list[dict[str, str]]) -> None:
-    inside = [row for row in rows if _inside(row)]
-    if inside:
-        seen = [number(row["warming"]) for row in inside]
-        axis.axvspan(min(seen), max(seen), color=GRID, alpha=0.45, linewidth=0)
+def _shade_words(seen: tuple[float, float] | None) -> str:
+    return f"the shade is what training saw ({number_words(seen[0], 2)} to {quantity(seen[1], 'K', 2)}), and " if seen else ""
+
+
+def _range(rows: list[dict[str, str]]) -> tuple[float, float] | None:
+    """Warming of the training years; None in tables of earlier versions, which do not hold it."""
+    low, high = (number(rows[0].get(name, "")) for name in ("training_low", "training_high"))
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def _draw(axis: Axes, rows: list[dict[str, str]], name: str, colour: str, label: str) -> None:

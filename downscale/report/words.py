@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-UNITS = {"mm day-1": "mm/day", "1": "", "%": "%", "(K)2": "K²", "(mm day-1)2": "(mm/day)²", "m s-1": "m/s", "K K-1": "K per K"}
+UNITS = {
+    "mm day-1": "mm/day",
+    "1": "",
+    "%": "%",
+    "(K)2": "K²",
+    "(mm day-1)2": "(mm/day)²",
+    "m s-1": "m/s",
+    "K K-1": "K per K",
+    "dB2": "dB²",
+}
 METRICS = {
     "rmse": "RMSE",
     "mae": "mean absolute error",
@@ -60,6 +70,7 @@ METRICS = {
     "error_share": "share of the squared error",
     "skill": "skill",
     "flagged_share": "share of days flagged",
+    "ood_share": "share of days flagged",
     "skill_vs_kernel_ridge": "skill against kernel ridge",
     "mean": "mean",
     "std": "standard deviation",
@@ -114,6 +125,12 @@ def percent(fraction: float, decimals: int = 0) -> str:
 def listed(items: list[str]) -> str:
     """a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def left_out(every: Sequence[object], shown: Sequence[object], what: str) -> str:
+    """A sentence (after a blank) when a figure has no room for all; empty otherwise."""
+    rest = len(every) - len(shown)
+    return f" Of {len(every)} {what} the first {len(shown)} are drawn; the others stand in the data file." if rest > 0 else ""
 
 
 def metric(name: str) -> str:

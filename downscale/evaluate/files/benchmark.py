@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,18 @@ import numpy as np
 
 from downscale.evaluate.blocks import Spread
 from downscale.evaluate.files.opened import FilePair
+from downscale.evaluate.files.options import with_unit
 from downscale.evaluate.files.spool import Spool, read_all
 from downscale.evaluate.mlbench.maps import Diagnostic, assemble, new_passes, ranges_of, score_rows
 from downscale.evaluate.mlbench.plan import SeasonPlan
+from downscale.evaluate.mlbench.units import unit_of
 from downscale.evaluate.scorecard import write_table
 from downscale.grid.grid import Grid
 
-COLUMNS = ("key", "metric", "variable", "season", "value", "mean", "mean_abs", "minimum", "maximum", "n_cells", "n_missing", "n_days")
+COLUMNS = (
+    "key", "metric", "variable", "season", "value", "mean", "mean_abs", "minimum", "maximum", "n_cells", "n_missing", "n_days",
+    "unit",
+)  # fmt: skip
 _MULTIVARIATE = "correlation_"
 _HEADLINE = (
     ("tasmax", "rmse_time"), ("tasmax", "bias_mean"), ("tasmax", "bias_q98"), ("tasmax", "ralsd"),
@@ -48,11 +53,12 @@ def score_pair(pair: FilePair, spool: Spool, folder: Path, spread: Spread, tell:
     rows = write_maps(folder / "scores.nc", assemble(plan, passes, cells), pair.grid, plan)
     write_table(folder / "scores.csv", rows, COLUMNS)
     values = {(str(row["variable"]), str(row["metric"])): row["value"] for row in rows if row["season"] == "all"}
-    return {
-        name: ", ".join(f"{metric} {values[name, metric]:.3g}" for one, metric in _HEADLINE if one == name and (one, metric) in values)
-        or f"rmse_time {values[name, 'rmse_time']:.3g}, bias_mean {values[name, 'bias_mean']:.3g}"
-        for name in pair.variables
-    }
+    return {name: _headline(name, values) for name in pair.variables}
+
+
+def _headline(name: str, values: Mapping[tuple[str, str], float]) -> str:
+    chosen = [metric for one, metric in _HEADLINE if one == name and (one, metric) in values]
+    return ", ".join(with_unit(one, values[name, one], unit_of(one, name)) for one in chosen or ["rmse_time", "bias_mean"])
 
 
 def write_maps(path: Path, found: Iterable[Diagnostic], grid: Grid, plan: SeasonPlan) -> list[dict[str, Any]]:
@@ -78,6 +84,7 @@ def write_maps(path: Path, found: Iterable[Diagnostic], grid: Grid, plan: Season
                 key_of(one).replace(".", "__"), "f4" if is_map else "f8", ("y", "x") if is_map else ("ring",), fill_value=np.nan,
                 compression="zlib", complevel=1,
             )  # fmt: skip
+            field.units = unit_of(one.name, one.variable)
             if is_map:
                 field.coordinates = "lat lon"
             field[:] = one.values
@@ -100,4 +107,5 @@ def _row(one: Diagnostic, n_days: int) -> dict[str, Any]:
         "n_cells": one.values.size,
         "n_missing": one.values.size - known.size,
         "n_days": n_days,
+        "unit": unit_of(one.name, one.variable),
     }

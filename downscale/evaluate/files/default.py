@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -16,17 +16,28 @@ from downscale.evaluate.context import Context, Region, Sources, cell_areas
 from downscale.evaluate.diagnoses import Diagnosis
 from downscale.evaluate.experiment import RUN_COLUMNS, Experiment
 from downscale.evaluate.files.opened import FilePair
+from downscale.evaluate.files.options import with_unit
 from downscale.evaluate.files.spool import Spool, read_all
 from downscale.evaluate.metrics import joint
 from downscale.evaluate.predictions import Prediction, PredictionReader
 from downscale.evaluate.scorecard import Scorecard, write_scores, write_table
+from downscale.evaluate.table import unit_of
 from downscale.pairs.store import PairStore
 
+HEADLINE = ("rmse", "bias", "abs_bias", "correlation")
 RUN, GROUP, KIND = "prediction", "files", "prediction"
 DIAGNOSES: tuple[tuple[str, Diagnosis], ...] = (("joint", joint.diagnose), ("neighbourhoods", daily.diagnose))
 """Those that need nothing but truth and prediction."""
 BLOCK_BYTES = 24 * 2**20
 """Of a block of rows of one series: small, because several are worked on at once, and reading rows from the spool costs little."""
+
+
+@dataclass(frozen=True)
+class YearCount:
+    """How years are counted: the month in which they begin, and the winter of a December (``evaluate.december``)."""
+
+    starts: int = 1
+    december: Literal["calendar", "next"] = "calendar"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,20 +143,20 @@ class FileReader:
 
 
 def score_default(
-    pair: FilePair, spool: Spool, folder: Path, region: str, spread: Spread, tell: Callable[[int, int, str], None]
+    pair: FilePair, spool: Spool, folder: Path, region: str, spread: Spread, tell: Callable[[int, int, str], None], years: YearCount
 ) -> Scorecard:
     """The scores of a workspace evaluation, into a folder; the recipe holds ``headline``, a line for each variable."""
     n = len(pair.days)
     read_all(pair, spool, lambda *_: None, lambda done: tell(done, 2 * n, "read"))
     group = FileGroup(spool, pair.days, pair.calendar, pair.variables, pair.notes)
-    options = EvaluateConfig().model_dump()
+    options = EvaluateConfig(december=years.december).model_dump()
     store = FileStore({GROUP: group}, pair.grid, list(pair.variables))
     prediction = FilePrediction(
         folder, RUN, GROUP, KIND, pair.variables, "emulator", "files", "files", (), (), None, None, "", group_of=group
     )
     area = np.where(spool.inside, cell_areas(pair.grid), 0.0)
     context = Context(
-        cast(PairStore, store), [prediction], Region(region, area), options, 1, (), Sources(), folder, folder
+        cast(PairStore, store), [prediction], Region(region, area), options, years.starts, (), Sources(), folder, folder
     )  # fmt: skip
     experiment = Experiment(context, DIAGNOSES, spread, BLOCK_BYTES)
     card = experiment.score(lambda done, total, note: tell(n + n * done // max(total, 1), 2 * n, note))
@@ -156,7 +167,7 @@ def score_default(
     write_scores(folder, card)
     case = f"{GROUP}/{KIND}"
     lines = {
-        name: ", ".join(f"{metric} {card.value(RUN, case, name, metric):.3g}" for metric in ("rmse", "bias", "abs_bias", "correlation"))
+        name: ", ".join(with_unit(metric, card.value(RUN, case, name, metric), unit_of(metric, name)) for metric in HEADLINE)
         for name in pair.variables
     }
     return replace(card, recipe={**card.recipe, "headline": lines})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +13,13 @@ import numpy as np
 from downscale import __version__
 from downscale.cf.open import open_files
 from downscale.config.load import digest
-from downscale.errors import InputDataError
+from downscale.errors import ConfigError, InputDataError
 from downscale.evaluate.blocks_spread import spreading
 from downscale.evaluate.files.benchmark import score_pair
-from downscale.evaluate.files.default import score_default
-from downscale.evaluate.files.opened import FileOptions, FilePair, open_pair
+from downscale.evaluate.files.default import YearCount, score_default
+from downscale.evaluate.files.opened import FilePair, open_pair
+from downscale.evaluate.files.options import FileOptions
+from downscale.evaluate.files.remedies import LAND, in_our_words, telling
 from downscale.evaluate.files.spool import Spool
 from downscale.evaluate.publish import published, publishing
 from downscale.evaluate.regions import in_box, in_mask
@@ -26,7 +28,7 @@ from downscale.grid.grid import Grid, require_same_grid
 
 log = logging.getLogger(__name__)
 Profile = Literal["default", "mlbench"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS = {"default": 2, "mlbench": 1}
 LAND_PERCENT = 50.0
 MEMORY = 2 * 2**30
 _SERIES_SHARE = 0.4
@@ -92,6 +94,7 @@ def evaluate_files(
     where: Where | None = None,
     work: Work | None = None,
     overwrite: bool = False,
+    command: str = "",
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Judge files against files.
@@ -102,42 +105,56 @@ def evaluate_files(
         profile: "default": the scores of a workspace; "mlbench": the diagnostics of the CORDEX ML-Bench under its names.
         options, where, work: how files are read, which cells count, who works.
         overwrite: replace scores of another evaluation.
+        command: that asks for this, for the recipe and the page.
         progress: called with (done, total, note).
 
     Returns:
         ``artefact`` (the folder), counts, and a line for each variable.
 
     Raises:
+        ConfigError: options that this profile or these files do not need.
         InputDataError: other days, calendars, cells or units in the two, no variable in common, a region without a cell, days or fields
             without a value.
         OutputExistsError: scores of another recipe are there.
         EnvironmentMissingError: no scheduler answers.
     """
     options, where, work = options or FileOptions(), where or Where(), work or Work()
+    default = profile == "default"
+    if options.counts_years and not default:
+        raise ConfigError(
+            "--december, --year-starts: years are calendar years with --profile mlbench",
+            hint="leave them out; the default profile has them",
+        )
     pair = open_pair(prediction, reference, options)
     try:
         inside = where.inside(pair.grid)
         inputs = {
-            "schema_version": SCHEMA_VERSION, "profile": profile, **pair.inputs,
-            "options": {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
+            "schema_version": SCHEMA_VERSIONS[profile], "profile": profile, **pair.inputs,
+            "options": options.recipe(pair.assumed, pair.days if default else None),
             "region": {"name": where.name, "cells": digest(np.packbits(inside).tolist())},
         }  # fmt: skip
         stored = published(output, inputs, overwrite=overwrite)
         if stored is not None:
             return {**stored["summary"], "artefact": output, "note": "complete already"}
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with publishing(output) as partial, spreading(work.scheduler, work.workers, threads=True) as spread:
+        if default and options.year_starts is None and options.first_month(pair.days) != 1:
+            pair.notes.append("all days are of winters: a year begins in December (--year-starts 1 makes calendar years)")
+        with telling(), publishing(output) as partial, spreading(work.scheduler, work.workers, threads=True) as spread:
             with Spool.make(pair, _scratch(pair, partial, work), inside) as spool:
                 card = Scorecard([], {})
-                if profile == "mlbench":
+                if not default:
                     summary = score_pair(pair, spool, partial, spread, progress)
                 else:
-                    card = score_default(pair, spool, partial, where.name, spread, progress)
+                    years = YearCount(options.first_month(pair.days), options.december)
+                    card = score_default(pair, spool, partial, where.name, spread, progress, years)
                     summary = dict(card.recipe.pop("headline"))
             summary = {"days": len(pair.days), "cells": int(inside.sum()), "variables": ", ".join(pair.variables), **summary}
-            notes = [line for source in pair.sources.values() for line in source.notes]
-            facts = {"inputs": inputs, "digest": digest(inputs), "summary": summary, "notes": list(dict.fromkeys([*pair.notes, *notes]))}
-            write_recipe(partial, {**card.recipe, **facts, "profile": profile, "downscale_version": __version__})
+            notes = [*pair.notes, *(line for source in pair.sources.values() for line in source.notes)]
+            facts = {
+                "inputs": inputs, "digest": digest(inputs), "summary": summary, "notes": list(dict.fromkeys(map(in_our_words, notes))),
+                "profile": profile, "command": command, "downscale_version": __version__,
+            }  # fmt: skip
+            write_recipe(partial, {**card.recipe, **facts})
     finally:
         pair.close()
     return {**summary, "artefact": output}
@@ -154,7 +171,8 @@ def _scratch(pair: FilePair, partial: Path, work: Work) -> Path | None:
 
 def _land(path: Path, grid: Grid) -> np.ndarray:
     """Cells with at least half land by the sftlf of a file on the same grid."""
-    source = open_files("land", [path], [], statics=["sftlf"])
-    values, coordinates = source.statics(["sftlf"])["sftlf"]
+    with telling(LAND):
+        source = open_files(LAND, [path], [], statics=["sftlf"])
+        values, coordinates = source.statics(["sftlf"])["sftlf"]
     require_same_grid(grid, Grid.from_dataset(coordinates), names=("reference", "sftlf"))
     return np.asarray(values >= LAND_PERCENT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,37 +17,12 @@ from downscale.cf.series import Series
 from downscale.cf.taken import STATIC, channels_in
 from downscale.config.load import digest
 from downscale.errors import InputDataError
+from downscale.evaluate.files.options import WHICH, FileOptions
+from downscale.evaluate.files.remedies import telling
 from downscale.grid.grid import Grid, require_same_grid
 from downscale.variables import Channel
 
 log = logging.getLogger(__name__)
-WHICH = {"truth": "reference", "pred": "prediction"}
-_IN_CONFIG = (
-    ("sources.NAME.member:", "--member"),
-    ("sources.NAME.member", "--member"),
-    ("sources.NAME.assume_units:", "--assume-units"),
-    ("sources.NAME.fill_values", "--fill-value"),
-    ("sources.NAME.variables:", "rename the variable:"),
-)
-
-
-@dataclass(frozen=True)
-class FileOptions:
-    """How the files are read.
-
-    Attributes:
-        variables: those wanted; empty: all that both have.
-        common_days: judge the days that both have where their days differ.
-        assume_units: variable -> units that replace the files'.
-        fill_values: numbers that stand for missing.
-        member: of an ensemble dimension, of the prediction, and of the reference where it has one.
-    """
-
-    variables: tuple[str, ...] = ()
-    common_days: bool = False
-    assume_units: dict[str, str] = field(default_factory=dict)
-    fill_values: tuple[float, ...] = ()
-    member: str | None = None
 
 
 @dataclass(eq=False)
@@ -59,6 +34,7 @@ class FilePair:
         calendar, days: of both, yyyymmdd.
         grid: of both, rows ascending.
         sources: "truth" and "pred".
+        assumed: units that were assumed, by side and variable.
         notes: what was converted, flipped, assumed, left out.
     """
 
@@ -67,6 +43,7 @@ class FilePair:
     days: np.ndarray
     grid: Grid
     sources: dict[str, Source]
+    assumed: dict[str, dict[str, str]]
     notes: list[str]
 
     def series(self, variable: str, which: str) -> Series:
@@ -92,50 +69,53 @@ def open_pair(prediction: Sequence[Path | str], reference: Sequence[Path | str],
             calendars, cells or days.
     """
     paths = {"truth": list(reference), "pred": list(prediction)}
-    variables = _variables({which: _held(some) for which, some in paths.items()}, options.variables)
+    with telling():
+        held = {WHICH[which]: _held(some) for which, some in paths.items()}
+    variables = _variables(held, options.variables)
+    assumed = options.units_of({side: {name: some[name] for name in variables} for side, some in held.items()})
     sources: dict[str, Source] = {}
     try:
         for which, some in paths.items():
-            sources[which] = _open(WHICH[which], some, variables, options)
-        return _pair(variables, sources, common_days=options.common_days)
+            with telling(WHICH[which]):
+                sources[which] = _open(WHICH[which], some, variables, options, assumed[WHICH[which]])
+        return _pair(variables, sources, assumed, common_days=options.common_days)
     except BaseException:
         for source in sources.values():
             source.close()
         raise
 
 
-def _open(name: str, paths: list[Path | str], variables: Sequence[str], options: FileOptions) -> Source:
-    try:
-        return open_files(
-            name,
-            paths,
-            [Channel(variable) for variable in variables],
-            gaps="skip",
-            day_shift_hours=12.0,  # whatever a day is in these files, it is noted
-            assume_units=options.assume_units,
-            fill_values=options.fill_values,
-            member=options.member if name == WHICH["pred"] or _has_members(paths) else None,
-        )
-    except InputDataError as error:
-        for theirs, ours in _IN_CONFIG:
-            error.hint = error.hint.replace(theirs, ours)
-            error.findings = [line.replace(theirs, ours) for line in error.findings]
-        raise
+def _open(side: str, paths: list[Path | str], variables: Sequence[str], options: FileOptions, assumed: dict[str, str]) -> Source:
+    return open_files(
+        side,
+        paths,
+        [Channel(variable) for variable in variables],
+        gaps="skip",
+        day_shift_hours=12.0,  # whatever a day is in these files, it is noted
+        assume_units=assumed,
+        fill_values=options.missing_of(side),
+        member=options.member if side == WHICH["pred"] or _has_members(paths) else None,
+    )
 
 
 def _has_members(paths: list[Path | str]) -> bool:
     return any(is_ensemble(header, dim) for header in scan(paths) for field in header.variables.values() for dim in field.dims)
 
 
-def _held(paths: list[Path | str]) -> list[str]:
-    """Surface variables of the variable table in some files."""
-    found = {channel.name: None for header in scan(paths) for channel in channels_in(header) if channel.level_hpa is None}
-    return [name for name in found if name not in STATIC]
+def _held(paths: list[Path | str]) -> dict[str, list[str]]:
+    """Surface variables of the variable table in some files, with the units that each file states."""
+    found: dict[str, list[str]] = {}
+    for header in scan(paths):
+        for channel, variable in channels_in(header).items():
+            if channel.level_hpa is None and channel.name not in STATIC:
+                found.setdefault(channel.name, []).append(variable.text("units"))
+    return found
 
 
-def _variables(held: dict[str, list[str]], wanted: tuple[str, ...]) -> tuple[str, ...]:
-    common = [name for name in held["truth"] if name in held["pred"]]
-    lines = [f"{WHICH[which]}: {', '.join(names) or 'none that we know'}" for which, names in held.items()]
+def _variables(held: dict[str, dict[str, list[str]]], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    reference, prediction = (held[side] for side in WHICH.values())
+    common = [name for name in reference if name in prediction]
+    lines = [f"{side}: {', '.join(some) or 'none that we know'}" for side, some in held.items()]
     lacking = [name for name in wanted if name not in common]
     if lacking or not common:
         raise InputDataError(
@@ -143,13 +123,13 @@ def _variables(held: dict[str, list[str]], wanted: tuple[str, ...]) -> tuple[str
             where=" | ".join(lines),
             hint="give files with the same daily variables; downscale inspect FILE shows how they are read",
         )
-    left_out = sorted((set(held["truth"]) ^ set(held["pred"])) if not wanted else ())
+    left_out = sorted((set(reference) ^ set(prediction)) if not wanted else ())
     if left_out:
         log.warning("only one of the two has %s: left out", ", ".join(left_out))
     return tuple(wanted or common)
 
 
-def _pair(variables: tuple[str, ...], sources: dict[str, Source], *, common_days: bool) -> FilePair:
+def _pair(variables: tuple[str, ...], sources: dict[str, Source], assumed: dict[str, dict[str, str]], *, common_days: bool) -> FilePair:
     truth, pred = sources["truth"], sources["pred"]
     notes = list(dict.fromkeys([*truth.notes, *pred.notes]))
     axes = [f"{WHICH[which]}: {_axis(source)}" for which, source in sources.items()]
@@ -181,7 +161,7 @@ def _pair(variables: tuple[str, ...], sources: dict[str, Source], *, common_days
             for name in variables:
                 source.series[name].restrict(days)
     grid = replace(grids["truth"], notes=())
-    return FilePair(variables, truth.calendar, days, grid, sources, notes)
+    return FilePair(variables, truth.calendar, days, grid, sources, assumed, notes)
 
 
 def _axis(source: Source) -> str:

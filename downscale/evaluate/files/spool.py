@@ -13,7 +13,9 @@ import numpy as np
 
 from downscale.cf.calendar import iso
 from downscale.errors import InputDataError
-from downscale.evaluate.files.opened import WHICH, FilePair
+from downscale.evaluate.files.opened import FilePair
+from downscale.evaluate.files.options import WHICH
+from downscale.evaluate.files.remedies import telling
 from downscale.evaluate.files.shelf import RowStore
 from downscale.hpc.room import telling_full_disk
 
@@ -99,7 +101,8 @@ def read_all(pair: FilePair, spool: Spool, on_fields: OnFields, tell: Callable[[
         for start in range(0, n, step):
             for name in pair.variables:
                 for which in WHICH:
-                    fields = pair.series(name, which).read(start, min(start + step, n))
+                    with telling(WHICH[which]):
+                        fields = pair.series(name, which).read(start, min(start + step, n))
                     if waiting is not None:
                         waiting.result()
                     waiting = pool.submit(take, name, which, start, fields)

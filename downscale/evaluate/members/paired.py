@@ -1,8 +1,9 @@
 """Is one emulator better than another? Differences of their losses on the same days, years as the independent cases.
 
 The idea of Diebold and Mariano (1995, doi 10.1080/07350015.1995.10524599): test the mean of the loss difference, not two separate scores.
-Days are not independent, years nearly are: with ten years or more the years are resampled (basic bootstrap); with three to nine Student's
-t over years (the correction of Harvey et al. 1997, doi 10.1016/S0169-2070(96)00719-4, for one step ahead); with fewer there is no test.
+Days are not independent, years nearly are: Student's t over years, with the standard error of the interval of the difference (see
+metrics.bootstrap): from resampled years with ten or more, from the jackknife with fewer (for a mean that is the correction of Harvey et
+al. 1997, doi 10.1016/S0169-2070(96)00719-4, for one step ahead). With fewer than three years there is no test.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from downscale.evaluate.metrics.bootstrap import COVERAGE, Interval, Resampling, no_interval, resampling, why_not
+from downscale.evaluate.metrics.bootstrap import Interval, Resampling, no_interval, resampling, why_not
 from downscale.evaluate.metrics.fss import by_year
 from downscale.evaluate.selection import ALL_PERIODS, Selection, TimeTable
 
@@ -49,20 +50,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray, scheme: Resampling | None, rea
     if scheme is None:
         return Comparison(difference, no_interval(reason), float("nan"))
     interval = scheme.interval(draws)
-    return Comparison(difference, interval, _p_value(draws, scheme, interval))
-
-
-def _p_value(draws: np.ndarray, scheme: Resampling, interval: Interval) -> float:
-    if not np.isfinite(interval.lower):
-        return float("nan")
-    if scheme.method == "bootstrap":
-        away = np.abs(draws[1:] - draws[0]) >= abs(draws[0])
-        return float((1 + away.sum()) / (1 + len(away)))
-    freedom = len(scheme.strata) - len(np.unique(scheme.strata))
-    error = (interval.upper - interval.lower) / 2 / stats.t.ppf(0.5 + COVERAGE / 2, freedom)
-    if error <= 0:
-        return 1.0 if draws[0] == 0 else 0.0
-    return float(2 * stats.t.sf(abs(draws[0]) / error, freedom))
+    return Comparison(difference, interval, scheme.p_value(interval))
 
 
 @dataclass(eq=False)

@@ -1,10 +1,12 @@
 """95 % intervals from whole years: days are not independent, years nearly are.
 
-Ten years or more: 1,000 resamples of whole years (basic bootstrap: the interval is 2 x estimate minus the quantiles, so that scores that
-grow with sampling noise, as RMSE or mean |bias|, are not shifted; Davison and Hinkley 1997, section 2.4). Fewer: Student's t with the
-delete-one-year jackknife (for a mean this is the t interval over the yearly values; Efron and Tibshirani 1993, chapter 11). Quantile
-scores always take the jackknife: a resample would need a sort of its own. Years are resampled within each contiguous period, so
-that a change of climate between two test periods is no uncertainty. Fewer than three years: no interval.
+Ten years or more, and three in every contiguous period: Student's t with the spread of 1,000 resamples of whole years, about the estimate
+minus what the resamples are above it on average, so that scores that grow with sampling noise, as mean |bias|, are not shifted. A resample
+draws one year less than the period has and gives each the weight n / (n - 1): then its spread is right with few years, too (Rao and Wu
+1988, doi 10.1080/01621459.1988.10478591). Otherwise: Student's t with the delete-one-year jackknife (for a mean this is the t interval
+over the yearly values; Efron and Tibshirani 1993, chapter 11). Quantile scores always take the jackknife: a resample would need a sort
+of its own. Years are resampled within each contiguous period, so that a change of climate between two test periods is no uncertainty.
+The degrees of freedom are the years less the periods. Fewer than three years, or a period of one: no interval.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from downscale.evaluate.metrics.indices import IndexSet
 from downscale.evaluate.metrics.series import (
     PairTotals,
     SeriesBlock,
-    deleted_tables,
+    deleted_years,
     matched,
     pair_totals,
     quantile_scores,
@@ -29,6 +31,7 @@ from downscale.evaluate.selection import Selection, TimeTable
 
 RESAMPLES = 1000
 BOOTSTRAP_MIN_YEARS = 10
+BOOTSTRAP_MIN_OF_PERIOD = 3
 MIN_YEARS = 3
 COVERAGE = 0.95
 NON_NEGATIVE = (
@@ -78,6 +81,11 @@ class Resampling:
     strata: np.ndarray
     method: str
 
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom: years less periods."""
+        return len(self.strata) - len(np.unique(self.strata))
+
     def interval(self, draws: np.ndarray, *, estimate: float | None = None, non_negative: bool = False) -> Interval:
         """The interval of a statistic.
 
@@ -91,23 +99,28 @@ class Resampling:
         if not np.isfinite(centre) or not np.isfinite(replicas).any():
             return no_interval("no value")
         if self.method == "bootstrap":
-            tail = (1 - COVERAGE) / 2
-            low, high = np.nanquantile(replicas, [1 - tail, tail])
-            lower, upper = centre + float(draws[0] - low), centre + float(draws[0] - high)
+            centre -= float(np.nanmean(replicas) - draws[0])
+            error = float(np.nanstd(replicas))
         else:
-            half = _jackknife_half_width(replicas, self.strata)
-            lower, upper = centre - half, centre + half
+            error = _jackknife_error(replicas - draws[0], self.strata)
+        half = float(stats.t.ppf(0.5 + COVERAGE / 2, self.freedom)) * error
+        lower, upper = centre - half, centre + half
         return Interval(max(lower, 0.0) if non_negative else lower, upper, self.method)
 
+    def p_value(self, interval: Interval) -> float:
+        """Two-sided p-value of zero from an interval that was not cut: below 0.05 where the interval leaves zero out."""
+        centre, half = (interval.upper + interval.lower) / 2, (interval.upper - interval.lower) / 2
+        if not np.isfinite(half):
+            return float("nan")
+        if half <= 0:
+            return 1.0 if centre == 0 else 0.0
+        return float(2 * stats.t.sf(abs(centre) / half * stats.t.ppf(0.5 + COVERAGE / 2, self.freedom), self.freedom))
 
-def _jackknife_half_width(replicas: np.ndarray, strata: np.ndarray) -> float:
-    variance, freedom = 0.0, 0
-    for number in np.unique(strata):
-        inside = replicas[strata == number]
-        n = len(inside)
-        variance += (n - 1) / n * float(np.sum((inside - inside.mean()) ** 2))
-        freedom += n - 1
-    return float(stats.t.ppf(0.5 + COVERAGE / 2, freedom)) * float(np.sqrt(variance))
+
+def _jackknife_error(deviations: np.ndarray, strata: np.ndarray) -> float:
+    """Standard error from deviations of replicas from the estimate, not from their mean: of two years either may leave the same."""
+    _, number, size = np.unique(strata, return_inverse=True, return_counts=True)
+    return float(np.sqrt(np.sum((1 - 1 / size[number]) * deviations**2)))
 
 
 def why_not(strata: np.ndarray) -> str:
@@ -129,19 +142,20 @@ def jackknife(strata: np.ndarray) -> Resampling:
 
 
 def resampling(strata: np.ndarray, seed: int = 0) -> Resampling:
-    """Bootstrap from ten years on, else jackknife; years are drawn within their stratum.
+    """Bootstrap from ten years on with three in every stratum, else jackknife; years are drawn within their stratum.
 
     Args:
         strata: (n_years,) period of each year; see why_not for what it must hold.
         seed: of the resamples.
     """
-    if len(strata) < BOOTSTRAP_MIN_YEARS:
+    if len(strata) < BOOTSTRAP_MIN_YEARS or np.unique(strata, return_counts=True)[1].min() < BOOTSTRAP_MIN_OF_PERIOD:
         return jackknife(strata)
     generator = np.random.default_rng(seed)
     weights = np.ones((RESAMPLES + 1, len(strata)))
     for number in np.unique(strata):
         inside = np.flatnonzero(strata == number)
-        weights[1:, inside] = generator.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=RESAMPLES)
+        n = len(inside)
+        weights[1:, inside] = generator.multinomial(n - 1, np.full(n, 1 / n), size=RESAMPLES) * (n / (n - 1))
     return Resampling(weights, strata, "bootstrap")
 
 
@@ -204,7 +218,7 @@ def _quantile_draws(p: np.ndarray, r: np.ndarray, table: TimeTable, selection: S
     """Metric -> (1 + years,), each year left out once."""
     collected: dict[str, list[float]] = {}
     year = table.year_of(selection)
-    for pair in zip(*(deleted_tables(series[selection.rows], year) for series in (p, r)), strict=True):
+    for pair in zip(*(deleted_years(series[selection.rows], year) for series in (p, r)), strict=True):
         for name, value in with_absolute(quantile_scores(*pair)).items():
             collected.setdefault(name, []).append(float(_ratio(*_area_sums(value[None], area))[0]))
     return {name: np.array(values) for name, values in collected.items()}

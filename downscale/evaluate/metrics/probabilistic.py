@@ -94,16 +94,22 @@ def rank_distance(frequency: np.ndarray) -> np.ndarray:
 def flatness(yearly: np.ndarray) -> float:
     """p-value of a flat rank histogram, from the rank frequencies of each year (year, rank); NaN below three years.
 
-    The chi-square test of K - 1 degrees of freedom with the number of independent cases that the scatter of the years tells: cells and
-    days are not independent. With v_k the variance of the mean frequency over years, N = (1 - 1/K) / sum_k v_k (Rao and Scott 1981,
-    doi 10.1080/01621459.1981.10477633, first-order correction).
+    A chi-square test with the number of independent cases that the scatter of the years tells: cells and days are not independent. With V
+    the covariance of the mean frequencies over years, N = (1 - 1/K) / trace(V); the ranks of a year go together (a year in which members
+    are too cold empties all low ranks), so that the histogram has a = trace(V)^2 / trace(V V) degrees of freedom instead of K - 1, and as
+    V is known from n years only, chi2 / (K - 1) is held against F(a, a (n - 1)) (Rao and Scott 1981, doi 10.1080/01621459.1981.10477633,
+    second-order correction; Thomas and Rao 1987, J. Am. Stat. Assoc. 82, 630).
     """
     n, number = yearly.shape
-    variance = yearly.var(axis=0, ddof=1).sum() / n if n > 2 else np.nan
-    if not np.isfinite(variance) or variance == 0:
+    if n < 3:
         return float("nan")
-    cases = (1.0 - 1.0 / number) / variance
-    return float(stats.chi2.sf(cases * rank_distance(yearly.mean(axis=0)), number - 1))
+    covariance = np.cov(yearly, rowvar=False) / n
+    trace = float(np.trace(covariance))
+    if not np.isfinite(trace) or trace <= 0:
+        return float("nan")
+    cases = (1.0 - 1.0 / number) / trace
+    freedom = trace**2 / float(np.sum(covariance**2))
+    return float(stats.f.sf(cases * rank_distance(yearly.mean(axis=0)) / (number - 1), freedom, freedom * (n - 1)))
 
 
 def probability(members: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:

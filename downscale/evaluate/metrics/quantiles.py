@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-W1_QUANTILES = 1000
+CELLS_BYTES = 4 * 2**20
 QQ_PROBABILITIES = (0.001, 0.01, 0.02, 0.05, *(round(0.1 * tenth, 1) for tenth in range(1, 10)), 0.95, 0.98, 0.99, 0.995, 0.999)
 
 
@@ -64,12 +64,31 @@ def quantiles(cells: Sorted, probabilities: Sequence[float] | np.ndarray) -> np.
 
 
 def wasserstein(prediction: Sorted, reference: Sorted) -> np.ndarray:
-    """Wasserstein-1 distance per cell: mean over 1,000 midpoint quantiles of |F_p^-1(q) - F_r^-1(q)|, unit of the series.
+    """Wasserstein-1 distance per cell, unit of the series: the integral of |F_p^-1(q) - F_r^-1(q)| over q from 0 to 1.
 
-    Within 1 % of the exact distance of the samples (Panaretos and Zemel 2019, doi 10.1146/annurev-statistics-030718-104938).
+    Exact for the two samples (Panaretos and Zemel 2019, doi 10.1146/annurev-statistics-030718-104938): with as many values in both it is
+    the mean of |p_(i) - r_(i)| over ranks. NaN for a cell without values.
     """
-    q = (np.arange(W1_QUANTILES) + 0.5) / W1_QUANTILES
-    total = np.zeros(prediction.shape)
-    for part in np.array_split(q, 10):
-        total += np.abs(quantiles(prediction, part) - quantiles(reference, part)).sum(axis=0, dtype=np.float64)
-    return total / W1_QUANTILES
+    p, r = (one.values.reshape(len(one.values), -1).T for one in (prediction, reference))
+    n_p, n_r = (np.broadcast_to(one.counts, len(p)) for one in (prediction, reference))
+    result = np.full(len(p), np.nan)
+    if np.array_equal(n_p, n_r) and p.shape == r.shape:
+        whole = bool((n_p == p.shape[1]).all())
+        step = max(1, CELLS_BYTES // max(p.shape[1] * p.itemsize, 1))
+        for start in range(0, len(p), step):
+            some = slice(start, start + step)
+            apart = np.abs(p[some] - r[some])
+            with np.errstate(invalid="ignore"):
+                result[some] = (apart if whole else np.nan_to_num(apart)).sum(axis=1, dtype=np.float64) / n_p[some]
+    else:
+        for n, m in {pair for pair in zip(n_p.tolist(), n_r.tolist(), strict=True) if min(pair)}:
+            cells = np.flatnonzero((n_p == n) & (n_r == m))
+            result[cells] = _between_steps(p[cells, :n], r[cells, :m])
+    return result.reshape(prediction.shape)
+
+
+def _between_steps(p: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """(cell,) area between two quantile functions, steps of the widths 1/n and 1/m; p (cell, n) and r (cell, m) ascending."""
+    n, m = p.shape[1], r.shape[1]
+    edges = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
+    return np.asarray(np.abs(p[:, edges[:-1] // m] - r[:, edges[:-1] // n]) @ (np.diff(edges) / (n * m)))

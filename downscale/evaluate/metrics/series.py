@@ -11,14 +11,14 @@ import numpy as np
 from downscale.evaluate.metrics import indices as index_metrics
 from downscale.evaluate.metrics import point as metrics
 from downscale.evaluate.metrics.indices import PERCENTILES, IndexSet, index_sums
-from downscale.evaluate.metrics.quantiles import QQ_PROBABILITIES, W1_QUANTILES, ascending, ascending_cells, quantiles
+from downscale.evaluate.metrics.quantiles import QQ_PROBABILITIES, Sorted, ascending_cells, quantiles, wasserstein
 from downscale.evaluate.metrics.yearly import by_year, weighted_years
 from downscale.evaluate.selection import Selection, TimeTable
 
 POINT_METRICS = ("bias", "mse", "rmse", "mae", "correlation", "std_ratio", "mean", "std")
-_TABLE = np.concatenate([(np.arange(W1_QUANTILES) + 0.5) / W1_QUANTILES, list(PERCENTILES.values()), QQ_PROBABILITIES])
-_PERCENTILE_ROWS = {name: W1_QUANTILES + number for number, name in enumerate(PERCENTILES)}
-QQ_ROWS = slice(W1_QUANTILES + len(PERCENTILES), len(_TABLE))
+_TABLE = (*PERCENTILES.values(), *QQ_PROBABILITIES)
+_PERCENTILE_ROWS = {name: number for number, name in enumerate(PERCENTILES)}
+QQ_ROWS = slice(len(PERCENTILES), len(_TABLE))
 Totals = dict[str, np.ndarray]
 
 
@@ -58,26 +58,35 @@ class SeriesBlock:
         """Sums of each segment for the mean and the standard deviation."""
         return metrics.paired_sums(self.values, self.values, self.table.segments, ("n", "o", "p", "pp"))
 
+    def ascending(self, selection: Selection) -> Sorted:
+        """The selected days sorted in each cell; as large as they are, so it is not kept."""
+        found = _ascending(self.values[selection.rows])
+        self._quantiles[selection.season, selection.period] = quantile_table(found)
+        return found
+
     def quantiles(self, selection: Selection) -> np.ndarray:
-        """(probability, ...) quantiles of the selected days, at the 1,000 of W1, the percentiles and those of the Q-Q plot."""
-        key = (selection.season, selection.period)
-        if key not in self._quantiles:
-            self._quantiles[key] = quantile_table(self.values[selection.rows])
-        return self._quantiles[key]
+        """(probability, ...) quantiles of the selected days, at the percentiles and the probabilities of the Q-Q plot."""
+        if (selection.season, selection.period) not in self._quantiles:
+            self.ascending(selection)
+        return self._quantiles[selection.season, selection.period]
 
 
-def quantile_table(values: np.ndarray) -> np.ndarray:
-    """(probability, ...) float32 quantiles of a series (time, ...)."""
-    return quantiles(ascending(values), _TABLE).astype(np.float32)
+def _ascending(values: np.ndarray) -> Sorted:
+    return ascending_cells(np.array(values.reshape(len(values), -1).T, order="C"), values.shape[1:])
 
 
-def deleted_tables(values: np.ndarray, year: np.ndarray) -> Iterator[np.ndarray]:
-    """The quantile table of a series (time, cell), then those without each year; year (time,) ascending."""
+def quantile_table(series: Sorted) -> np.ndarray:
+    """(probability, ...) float32 quantiles of a series."""
+    return quantiles(series, _TABLE).astype(np.float32)
+
+
+def deleted_years(values: np.ndarray, year: np.ndarray) -> Iterator[Sorted]:
+    """A series (time, cell) sorted in each cell, then without each year; year (time,) ascending."""
     cells = np.array(values.T, order="C")
     for deleted in [None, *np.unique(year)]:
         first, last = (0, 0) if deleted is None else np.searchsorted(year, [deleted, deleted + 1])
         left = np.concatenate([cells[:, :first], cells[:, last:]], axis=1)
-        yield quantiles(ascending_cells(left, values.shape[1:]), _TABLE).astype(np.float32)
+        yield ascending_cells(left, values.shape[1:])
 
 
 def matched(prediction: np.ndarray, reference: SeriesBlock) -> tuple[SeriesBlock, SeriesBlock]:
@@ -153,12 +162,12 @@ def sum_scores(totals: PairTotals, indices: IndexSet) -> dict[str, np.ndarray]:
     return result
 
 
-def quantile_scores(prediction: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores made of quantile tables (probability, ...): W1, the percentiles and their biases."""
-    result = {"w1": np.abs(prediction[:W1_QUANTILES] - reference[:W1_QUANTILES]).mean(axis=0, dtype=np.float64)}
+def quantile_scores(prediction: Sorted, reference: Sorted) -> dict[str, np.ndarray]:
+    """Scores made of sorted series: W1, the percentiles and their biases."""
+    result = {"w1": wasserstein(prediction, reference)}
+    p, r = (quantiles(one, list(PERCENTILES.values())).astype(np.float64) for one in (prediction, reference))
     for name, row in _PERCENTILE_ROWS.items():
-        result[name] = prediction[row].astype(np.float64)
-        result[f"{name}_bias"] = result[name] - reference[row]
+        result |= {name: p[row], f"{name}_bias": p[row] - r[row]}
     return result
 
 

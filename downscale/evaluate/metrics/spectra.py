@@ -9,6 +9,8 @@ from scipy import fft
 
 EARTH_RADIUS_KM = 6371.0
 RESOLVED_POWER = 0.5
+ROUNDING = 1e-12
+"""Of the other spectrum's power: what is below is rounding, and the field constant."""
 
 
 def spacing_km(lat: np.ndarray, lon: np.ndarray) -> tuple[float, float]:
@@ -99,15 +101,23 @@ class RadialSpectrum:
 def log_spectral_distance(prediction: np.ndarray, reference: np.ndarray) -> float:
     """sqrt(mean_k (10 log10(P_p / P_r))^2), dB (Harris et al. 2022, doi 10.1029/2022MS003120), over rings with power in both."""
     both = (prediction > 0) & (reference > 0)
-    if not both.any():
+    if not both.any() or _constant(prediction, reference) or _constant(reference, prediction):
         return float("nan")
     return float(np.sqrt(np.mean((10 * np.log10(prediction[both] / reference[both])) ** 2)))
 
 
 def effective_resolution_km(wavenumber: np.ndarray, prediction: np.ndarray, reference: np.ndarray) -> float:
-    """Wavelength (km) at which the predicted power first falls below half the reference's; the shortest one when it never does."""
+    """Wavelength (km) at which the predicted power first falls below half the reference's; the shortest one when it never does.
+
+    NaN where the reference has no power: a constant field resolves nothing, and nothing is worse than it.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         low = np.flatnonzero(prediction / reference < RESOLVED_POWER)
-    if not np.isfinite(prediction).all() or not np.isfinite(reference).all():
+    if not np.isfinite(prediction).all() or not np.isfinite(reference).all() or _constant(reference, prediction):
         return float("nan")
     return float(1 / wavenumber[low[0] if len(low) else -1])
+
+
+def _constant(power: np.ndarray, other: np.ndarray) -> bool:
+    """Whether a spectrum is that of fields that do not vary."""
+    return not power.sum() > ROUNDING * other.sum()

@@ -10,6 +10,7 @@ from downscale.evaluate.metrics.spells import PARTS, longest_of_years
 
 EXTREMES = {"top": np.fmax, "bottom": np.fmin}
 SPELLS = {"dry": "cdd", "wet": "cwd"}
+ROUNDING = 1e-9
 
 
 def by_year(part: Mapping[str, np.ndarray], members: np.ndarray, linked: np.ndarray) -> dict[str, np.ndarray]:
@@ -63,8 +64,9 @@ def weighted_years(part: Mapping[str, np.ndarray], weights: np.ndarray, strata: 
         strata: (year,) contiguous period of each year; None: one period.
 
     Returns:
-        name -> (resample, ...), and where yearly means are known ``interannual``: their variance inside the periods, (n - 1), NaN where no
-        period has two years.
+        name -> (resample, ...), and where yearly means are known ``interannual``: their variance inside the periods, NaN where no period
+        has two years. Degrees of freedom are the sum of weights less that of squared weights over it, n - 1 where all are 1: a year
+        that is drawn twice brings no new deviation.
     """
     result = {name: np.tensordot(weights, value, axes=1) for name, value in part.items() if name != "mean"}
     if "mean" in part:
@@ -82,5 +84,7 @@ def _interannual(mean: np.ndarray, years: np.ndarray, weights: np.ndarray, strat
         away = there * (mean[inside] - centre)
         n = np.tensordot(w, there, axes=1)
         squares += np.tensordot(w, away**2, axes=1) - np.tensordot(w, away, axes=1) ** 2 / np.maximum(n, 1.0)
-        freedom += np.maximum(n - 1.0, 0.0)
-    return np.where(freedom > 0, np.maximum(squares, 0.0) / np.maximum(freedom, 1.0), np.nan)
+        left = n - np.tensordot(w**2, there, axes=1) / np.maximum(n, 1.0)
+        freedom += np.where(left > ROUNDING, left, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(freedom > 0, np.maximum(squares, 0.0) / freedom, np.nan)

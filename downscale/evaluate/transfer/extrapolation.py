@@ -41,6 +41,8 @@ COLUMNS = (
     "rmse",
     "unit",
     "channel",
+    "training_low",
+    "training_high",
 )
 SLOPE_COLUMNS = ("run", "case", "variable", "slope", "lower", "upper", "unit", "n_years", "note")
 READ_DAYS = 512
@@ -87,7 +89,8 @@ def diagnose(context: Context) -> None:
             mine, key = errors.get((one.run, one.case, variable)), {"run": one.run, "case": one.case, "variable": variable}
             rows = bins(warming, mine, context.options["warming_bin"])
             unit = lookup(variable).units
-            context.extend(TABLE, COLUMNS, [{**key, **row, "unit": unit, "channel": channel} for row in rows])
+            same = {"unit": unit, "channel": channel, "training_low": warming.training[0], "training_high": warming.training[1]}
+            context.extend(TABLE, COLUMNS, [{**key, **row, **same} for row in rows])
             if mine is not None:
                 context.extend(SLOPE_TABLE, SLOPE_COLUMNS, [{**key, **slope(warming, mine), "unit": f"{unit} K-1"}])
 

@@ -20,6 +20,7 @@ from downscale.evaluate.transfer.light_limits import Limits, Losses, calibrated,
 
 TABLE, VERDICT = "light", "verdict"
 COLUMNS = ("run", "case", "rule", "light", "value", "yellow", "red", "reading", "calibration")
+ERRORS = {"w1": "W1 error", "abs_bias": "mean |bias|", "abs_p99_bias": "mean |bias of P99|", "rmse": "RMSE"}
 UNKNOWN = {
     "climate": "not known: no pairs that the run has learned from are in this workspace",
     "spread": "not known: no pairs that the run has learned from are in this workspace",
@@ -118,7 +119,8 @@ class Judge:
         }
 
     def _moved(self, rule: str, own: dict[str, float]) -> str:
-        moved = [f"{level} {self.given[rule][level]:.3g} -> {own[level]:.3g}" for level in own if own[level] != self.given[rule][level]]
+        shown = {level: (f"{self.given[rule][level]:.3g}", f"{own[level]:.3g}") for level in own}
+        moved = [f"{level} {before} -> {after}" for level, (before, after) in shown.items() if before != after]
         return f"moved to what other GCMs show: {', '.join(moved)}" if moved else "limits as in the config"
 
     def _verdict_words(self, one: Evidence, lights: dict[str, str]) -> str:
@@ -126,28 +128,33 @@ class Judge:
         words = {"green": "Green: no rule objects.", "unknown": "Unknown: no rule could be applied."}.get(worst, "")
         if not words:
             why = [reading(rule, one.findings[rule]) for rule, light in lights.items() if light == worst]
-            words = f"{worst.capitalize()}: {'; '.join(why)}."
+            known = sum(light != "unknown" for light in lights.values())
+            words = f"{worst.capitalize()}: by {len(why)} of {known} rules: {'; '.join(why)}."
         dark = [UNKNOWN[rule].removeprefix("not known: ") for rule, light in lights.items() if light == "unknown"]
         parts = [words, f"Not known: {'; '.join(dict.fromkeys(dark))}." if dark else "", _aligned(one), BLIND]
         return " ".join(part for part in parts if part)
 
     def _calibration(self, one: Evidence) -> str:
-        metric = self._options["metric"]
         if not self._options["calibrate"]:
             start = "not calibrated: evaluate.light.calibrate is off"
         elif len(self.known_gcms) < 2:
-            start = f"not calibrated: {len(self.known_gcms)} GCM(s) with an RCM run, two are needed"
+            start = f"not calibrated: {self._too_few()}"
         else:
             start = ""
         tried = [one] if math.isfinite(one.loss) else [other for other in self.evidence if other.run.run == one.run.run]
         said = [f"{start or 'left out'} {self._outcome(other)}".strip() for other in tried if math.isfinite(other.loss)]
         if not said:
-            return start or "no GCM with an RCM run was emulated by this run"
-        return f"{'; '.join(said)} (growth of {metric}, yellow above {self.losses.yellow:g}, red above {self.losses.red:g})"
+            return start or "this run has emulated no GCM whose RCM run is here"
+        return f"{'; '.join(said)}; yellow above {self.losses.yellow:g}, red above {self.losses.red:g}"
+
+    def _too_few(self) -> str:
+        there = f"only {self.known_gcms[0]} is" if self.known_gcms else "there is none"
+        return f"this takes two emulated GCMs of which both the own fields and an RCM run are here, and {there}"
 
     def _outcome(self, one: Evidence) -> str:
         deserved = self.losses.light(one.loss)
-        return f"{one.gcm}: predicted {self.verdict(one)}, true loss {one.loss:.2f} ({deserved})"
+        what = ERRORS[self._options["metric"]]
+        return f"{one.gcm}: predicted {self.verdict(one)}, and its {what} is {one.loss:.2f} times that at home ({deserved})"
 
 
 def reading(rule: str, finding: Finding) -> str:
@@ -165,7 +172,8 @@ def reading(rule: str, finding: Finding) -> str:
         "separability": f"monthly means apart, a classifier tells its days from those learned from in {100 * value:.0f} % of pairs "
         f"({what}), 50 % is guessing",
         "outside": f"{100 * value:.1f} % of its days are farther from the training days than 99.5 % of held-out ones ({what})",
-        "warming": f"{100 * value:.0f} % of its days lie in years colder or warmer than any of the training years",
+        "warming": f"{100 * value:.0f} % of its days lie in years that are colder or warmer than all training years by more than "
+        "the standard deviation of a year",
     }[rule]
 
 

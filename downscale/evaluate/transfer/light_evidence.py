@@ -72,7 +72,7 @@ class Collector:
     def _findings(self, one: Prediction) -> dict[str, Finding]:
         return {
             "climate": self._shift(one, one.trained_on, "abs_shift"),
-            "spread": self._shift(one, one.trained_on, "log_std_ratio"),
+            "spread": self._shift(one, one.trained_on, "abs_log_std_ratio"),
             "inconsistency": self._inconsistency(one),
             "separability": self._separability(one),
             "outside": self._outside(one),
@@ -120,9 +120,9 @@ class Collector:
             rows = [row for row in self._separable.get(frozenset((one.case, pair)), []) if math.isfinite(row["auc"])]
             rows = [row for row in rows if row["season"] == rows[0]["season"]]
             if rows:
-                best = max(rows, key=_apart)
+                best = max(rows, key=apart)
                 plain = max(float(row["auc"]) for row in rows)
-                found.append(Finding(_apart(best), f"{best['classifier']}; {100 * plain:.0f} % with their means left in"))
+                found.append(Finding(apart(best), f"{best['classifier']}; {100 * plain:.0f} % with their means left in"))
         return min(found, key=lambda finding: finding.value) if found else Finding(math.nan)
 
     def _outside(self, one: Prediction) -> Finding:
@@ -157,7 +157,7 @@ class Collector:
         return self.context.card
 
 
-def _apart(row: Row) -> float:
+def apart(row: Row) -> float:
     """AUC with monthly means taken out, which the rule on the climate judges already; where there is none, the plain one."""
     return float(row["auc_anomalies"] if math.isfinite(row["auc_anomalies"]) else row["auc"])
 
@@ -171,7 +171,7 @@ def _by_pair(rows: Sequence[Row]) -> dict[frozenset[str], list[Row]]:
 
 def _signed(row: Row, case: str, column: str) -> float:
     """The difference as case minus the other, whichever way round the table has it."""
-    value = float(row["shift" if column == "abs_shift" else column])
+    value = float(row[column.removeprefix("abs_")])
     return value if row["case"] == case else -value
 
 

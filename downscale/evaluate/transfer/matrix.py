@@ -1,4 +1,4 @@
-"""GCM x RCM x scenario: which cells of the ensemble are simulated, emulated, trusted, doubtful or missing.
+"""GCM x RCM x scenario: which cells of the ensemble, one for each member, are simulated, emulated, trusted, doubtful or missing.
 
 Names come from the facets of the config (source_id, driving_source_id, experiment_id, variant_label); a GCM without them has the name of
 its source, and RCM runs without a source_id are of one RCM: they share the fine grid of the workspace.
@@ -7,6 +7,7 @@ its source, and RCM runs without a source_id are of one RCM: they share the fine
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +21,9 @@ from downscale.evaluate.transfer.light import VERDICT
 from downscale.pairs.store import PairGroup
 
 TABLE = "matrix"
-COLUMNS = ("gcm", "rcm", "scenario", "member", "years", "state", "run", "case", "light", "command")
+COLUMNS = ("gcm", "rcm", "scenario", "member", "years", "state", "run", "case", "light", "command", "others")
 STATES = {"green": "trusted", "yellow": "doubtful", "red": "doubtful", "unknown": "emulated"}
-RANK = ("trusted", "emulated", "doubtful")
+WORST_FIRST = ("red", "yellow", "unknown", "green")
 ONE_RCM = "RCM"
 _SEAM = re.compile(r"(\S+) (\d{4})-\d\d-\d\d to (\d{4})-\d\d-\d\d")
 
@@ -86,50 +87,39 @@ class Ensemble:
         return [("", _spans(year))]
 
     def cells(self) -> Iterator[Row]:
-        """A row per cell, by GCM, RCM and scenario."""
-        gcms = list(dict.fromkeys(part.gcm for part in self.parts))
+        """A row per cell, by GCM and member, RCM and scenario."""
+        gcms = list(dict.fromkeys((part.gcm, part.member) for part in self.parts))
         rcms = list(dict.fromkeys(part.rcm for part in self.parts if part.rcm)) or [ONE_RCM]
         scenarios = list(dict.fromkeys(part.scenario for part in self.parts))
-        for gcm in gcms:
+        for gcm in sorted(gcms, key=lambda one: [name for name, _ in gcms].index(one[0])):
             for rcm in rcms:
                 for scenario in scenarios:
                     yield self._cell(gcm, rcm, scenario)
 
-    def _cell(self, gcm: str, rcm: str, scenario: str) -> Row:
-        row: Row = {
-            "gcm": gcm,
-            "rcm": rcm,
-            "scenario": scenario,
-            "member": "",
-            "years": "",
-            "run": "",
-            "case": "",
-            "light": "",
-            "command": "",
-        }
-        here = [part for part in self.parts if (part.gcm, part.scenario) == (gcm, scenario)]
+    def _cell(self, gcm: tuple[str, str], rcm: str, scenario: str) -> Row:
+        row: Row = {**dict.fromkeys(COLUMNS, ""), "gcm": gcm[0], "member": gcm[1], "rcm": rcm, "scenario": scenario}
+        here = [part for part in self.parts if (part.gcm, part.member, part.scenario) == (*gcm, scenario)]
         simulated = [part for part in here if part.rcm == rcm]
         if simulated:
             part = simulated[0]
-            return {**row, "member": part.member, "years": part.years, "state": "simulated", "case": f"{part.group}/{TRUTH}"}
-        emulated = sorted(self._emulations(here, rcm), key=lambda found: RANK.index(found["state"]))
+            return {**row, "years": part.years, "state": "simulated", "case": f"{part.group}/{TRUTH}"}
+        emulated = self._emulations(here, rcm)
         if emulated:
-            return {**row, **emulated[0]}
+            others = Counter(found["state"] for found in emulated[1:])
+            return {**row, **emulated[0], "others": ", ".join(f"{count} {state}" for state, count in others.items())}
         return {**row, "state": "missing", "command": self._command(here, rcm)}
 
-    def _emulations(self, here: list[Part], rcm: str) -> Iterator[Row]:
+    def _emulations(self, here: list[Part], rcm: str) -> list[Row]:
+        """Those of the run that the verdict is about first (pretrained, on the config's pairs), its worst case before its better ones."""
+        found = []
         for part in here:
             for one in self.context.predictions:
                 if one.role == "emulator" and one.case == f"{part.group}/imperfect" and rcm in self._rcms_of(one.trained_on):
                     light = self._verdicts.get((one.run, one.case), "unknown")
-                    yield {
-                        "member": part.member,
-                        "years": part.years,
-                        "state": STATES[light],
-                        "run": one.run,
-                        "case": one.case,
-                        "light": light,
-                    }
+                    own = (one.mode != "pretrain", one.trained_on != tuple(self.context.train_on), one.run, WORST_FIRST.index(light))
+                    row = {"years": part.years, "state": STATES[light], "run": one.run, "case": one.case, "light": light}
+                    found.append((own, row))
+        return [row for _, row in sorted(found, key=lambda one: one[0])]
 
     def _rcms_of(self, pairs: tuple[str, ...]) -> set[str]:
         groups = self.context.store.groups

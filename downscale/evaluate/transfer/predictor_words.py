@@ -10,16 +10,22 @@ import numpy as np
 
 from downscale.evaluate.context import Context, Row
 from downscale.evaluate.selection import ALL_YEAR
+from downscale.evaluate.transfer.light_evidence import apart
 from downscale.evaluate.transfer.light_limits import lamp, verdict
 
 COLUMNS = ("case", "against", "topic", "light", "text")
 SUMMARY = "summary"
 VERDICTS = {
     "green": "consistent: an emulator trained on the one may be fed with the other",
-    "yellow": "some inconsistency: align the GCM, or check the emulator on it before it is used",
-    "red": "inconsistent: an emulator trained on the one sees something else in the other; align, fine-tune, or train on both",
+    "yellow": "some inconsistency: check the emulator before it is used on the other",
+    "red": "inconsistent: an emulator trained on the one sees something else in the other",
     "unknown": "nothing could be compared",
 }
+MEANS = ". What differs is the mean, which aligning mends (apply.align)"
+MORE = (
+    ". Not only the mean differs, and aligning means will not mend it: compare at a scale that both have (upscale.to, upscale.smooth), "
+    "fine-tune, or train on both"
+)
 
 
 def words(context: Context) -> list[Row]:
@@ -45,8 +51,17 @@ def words(context: Context) -> list[Row]:
         lights = [light for _, light, text in found if text]
         rows = [{**place, "topic": topic, "light": light, "text": text} for topic, light, text in found if text]
         worst = verdict(lights)
-        result += [*rows, {**place, "topic": SUMMARY, "light": worst, "text": f"{VERDICTS[worst]}{_kind(case, against)}"}]
+        text = f"{VERDICTS[worst]}{_kind(case, against)}{_cure(case, against, found)}"
+        result += [*rows, {**place, "topic": SUMMARY, "light": worst, "text": text}]
     return result
+
+
+def _cure(case: str, against: str, found: Sequence[tuple[str, str, str]]) -> str:
+    """By what is yellow or red: the mean, or something that is left when means agree; none for two climates of one RCM."""
+    doubtful = {topic for topic, light, _ in found if light in ("yellow", "red")}
+    if not doubtful or (case.endswith("/perfect") and against.endswith("/perfect")):
+        return ""
+    return MEANS if doubtful == {"mean"} else MORE
 
 
 def overall(rows: Sequence[Row]) -> list[str]:
@@ -108,12 +123,14 @@ def _mean(rows: Sequence[Row], limits: Any) -> tuple[str, str, str]:
 
 
 def _spread(rows: Sequence[Row], limits: Any) -> tuple[str, str, str]:
-    found = _worst(rows, "log_std_ratio")
+    found = _worst(rows, "abs_log_std_ratio")
     if found is None:
         return "variability", "unknown", ""
     row, value = found
-    size = "larger" if row["log_std_ratio"] > 0 else "smaller"
-    text = f"variability: {row['channel']} differs most, {math.exp(value):.2f} times {size}, {math.exp(abs(row['log_std_ratio'])):.2f} in "
+    size, most = "larger" if row["log_std_ratio"] > 0 else "smaller", row["abs_log_std_ratio"]
+    if abs(row["log_std_ratio"]) < most / 2:
+        size = "larger here and smaller there"
+    text = f"variability: {row['channel']} differs most, {math.exp(value):.2f} times {size}, {math.exp(most):.2f} in "
     return "variability", _light(value, limits), f"{text}{row['season']}"
 
 
@@ -149,10 +166,12 @@ def _separable(rows: Sequence[Row], limits: Any) -> tuple[str, str, str]:
     known = [row for row in rows if math.isfinite(row["auc"]) and row["season"] == rows[0]["season"]]
     if not known:
         return "separability", "unknown", ""
-    best = max(known, key=lambda row: row["auc"])
-    left = max((row["auc_anomalies"] for row in known if math.isfinite(row["auc_anomalies"])), default=math.nan)
-    rest = f"; {100 * left:.0f} % with monthly means taken out" if math.isfinite(left) else ""
+    best = max(known, key=apart)
+    start, rest = "", ""
+    if math.isfinite(best["auc_anomalies"]):
+        start, rest = "monthly means apart, ", f"; {100 * max(row['auc'] for row in known):.0f} % with their means left in"
     text = (
-        f"separability: a classifier ranks {100 * best['auc']:.0f} % of pairs of days right ({best['classifier']}{rest}), 50 % is guessing"
+        f"separability: {start}a classifier ranks {100 * apart(best):.0f} % of pairs of days right ({best['classifier']}{rest}), "
+        "50 % is guessing"
     )
-    return "separability", _light(best["auc"], limits), text
+    return "separability", _light(apart(best), limits), text

@@ -22,7 +22,7 @@ from downscale.pairs.store import PairStore
 
 log = logging.getLogger(__name__)
 FOLDER, STORE, TABLE, TEXT = "consistency", "pairs.zarr", "reading", "reading.txt"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 QUICK_YEARS = 4
 
 

@@ -1,8 +1,9 @@
 """Predictor shift: how far a GCM's coarse fields are from the RCMu fields an emulator learned from, channel by channel.
 
 All numbers are per grid point in units of the reference's daily standard deviation in the season, then area means over the coarse
-grid: shift d = (mean_G - mean_U) / s_U, log ratio of standard deviations ln(s_G / s_U), Wasserstein-1 distance / s_U, daily
-correlation where both have the same days, and the shift of the change signal between the first and last test period.
+grid: shift d = (mean_G - mean_U) / s_U, log ratio of standard deviations ln(s_G / s_U), the absolute values of both (signs of places
+cancel in the means without), Wasserstein-1 distance / s_U, daily correlation where both have the same days, and the shift of the change
+signal between the first and last test period.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COLUMNS = (
     "shift",
     "abs_shift",
     "log_std_ratio",
+    "abs_log_std_ratio",
     "w1",
     "correlation",
     "change_shift",
@@ -122,7 +124,7 @@ def compare(fields: np.ndarray, base: np.ndarray, area: np.ndarray, *, paired: b
         paired: both have the same days in the same order.
 
     Returns:
-        shift, abs_shift (mean |d|), log_std_ratio, w1, correlation (NaN unless paired).
+        shift, abs_shift (mean |d|), log_std_ratio, abs_log_std_ratio (mean of its absolute value), w1, correlation (NaN unless paired).
     """
     (mean, std), (mean_base, std_base) = _moments(fields), _moments(base)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -133,6 +135,7 @@ def compare(fields: np.ndarray, base: np.ndarray, area: np.ndarray, *, paired: b
         "shift": area_mean(d, area),
         "abs_shift": area_mean(np.abs(d), area),
         "log_std_ratio": area_mean(ratio, area),
+        "abs_log_std_ratio": area_mean(np.abs(ratio), area),
         "w1": area_mean(distance, area),
         "correlation": area_mean(correlation(fields, base), area) if paired else float("nan"),
     }

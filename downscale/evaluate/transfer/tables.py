@@ -51,6 +51,8 @@ MATRIX_COLUMNS = (
     "period",
 )
 WHOLE = ("all", "change")
+NOTHING_LOST = "nothing lost: the zero-shot run is as good as the one trained here"
+NO_SCORE = "no score: of the zero-shot run, or of the one trained here"
 RECOVERY_METRICS = ("abs_bias", "w1", "abs_p99_bias", "rmse", "std_ratio")
 RECOVERY_COLUMNS = (
     "case",
@@ -79,8 +81,8 @@ def transfer_matrix(
 ) -> list[dict[str, Any]]:
     """One row per metric, variable, season, run (row of the matrix) and case (column).
 
-    The reference of a run is its score on the RCMu of the RCM it learned from, same test days: ratio = score / reference,
-    gap = score - reference. NaN where the run has no score there.
+    The reference of a run is its score on the RCMu of the RCM it learned from, same test days: ratio = score / reference, where the
+    reference is positive (of no skill nothing can be retained), gap = score - reference. NaN where the run has no score there.
 
     Args:
         card, predictions: the scores, and whose they are.
@@ -112,7 +114,7 @@ def transfer_matrix(
                 "upper": score.upper,
                 "reference_case": home,
                 "reference_value": base,
-                "ratio": score.value / base if base and math.isfinite(base) else math.nan,
+                "ratio": score.value / base if base > 0 else math.nan,
                 "gap": score.value - base,
                 "pairing": score.case.partition("/")[2],
                 "transfer": (labels or {}).get((run.run, score.case, score.period), ""),
@@ -128,7 +130,7 @@ def _gap_interval(score: Score, reference: Score | None, draws: AllDraws) -> tup
     """95 % interval of score - reference.
 
     Cases of one group share days and weather: the same resampled (or left-out) years enter both. Cases of two runs are independent: the
-    half-widths add in quadrature. NaN without intervals, and for the reference itself.
+    half-widths add in quadrature about the difference of the intervals' centres. NaN without intervals, and for the reference itself.
     """
     nothing = (math.nan, math.nan)
     if reference is None or reference.case == score.case:
@@ -143,9 +145,9 @@ def _gap_interval(score: Score, reference: Score | None, draws: AllDraws) -> tup
             return nothing
         interval = pair[0][0].interval(pair[0][1] - pair[1][1], estimate=gap)
         return interval.lower, interval.upper
-    below = math.hypot(score.value - score.lower, reference.upper - reference.value)
-    above = math.hypot(score.upper - score.value, reference.value - reference.lower)
-    return gap - below, gap + above
+    centre = (score.lower + score.upper - reference.lower - reference.upper) / 2
+    half = math.hypot(score.upper - score.lower, reference.upper - reference.lower) / 2
+    return centre - half, centre + half
 
 
 def for_gaps(draws: Mapping[tuple[str, str], Draws]) -> dict[tuple[str, str], Draws]:
@@ -204,7 +206,7 @@ def _recovered(card: Scorecard, runs: tuple[Prediction, Prediction, Prediction],
         "score_full": plain[2],
         "loss": loss,
         "recovered": (errors[0] - errors[1]) / loss if lost else math.nan,
-        "note": "" if lost else "nothing lost: the zero-shot run is as good as the one trained here",
+        "note": "" if lost else (NOTHING_LOST if math.isfinite(loss) else NO_SCORE),
     }
 
 

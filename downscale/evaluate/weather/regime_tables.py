@@ -45,7 +45,7 @@ class Assigned:
 def diagnose(context: Context) -> None:
     """Tables regime_frequency, regime_scores, regime_stability and regimes.nc; nothing where there is no channel or too few days."""
     options = context.options["regimes"]
-    channel = _channel(context, str(options["channel"]))
+    channel = find_channel(context.store.channels, str(options["channel"]))
     reference = _reference(context)
     if channel is None or reference is None:
         log.info("no weather regimes: %s", "neither zg500 nor psl among the predictors" if channel is None else "no training days")
@@ -74,8 +74,12 @@ def diagnose(context: Context) -> None:
     write_dataset(context.folder / "regimes.nc", _dataset(context, maps, known, regimes, channel))
 
 
-def _channel(context: Context, wanted: str) -> int | None:
-    channels = list(context.store.channels)
+def find_channel(channels: Sequence[str], wanted: str) -> int | None:
+    """Place of the channel that regimes are found in; None where "auto" finds none.
+
+    Raises:
+        ConfigError: there is no channel of this name.
+    """
     if wanted != "auto" and wanted not in channels:
         raise ConfigError(
             f"evaluate.regimes.channel: '{wanted}' is not a predictor channel",
@@ -83,7 +87,7 @@ def _channel(context: Context, wanted: str) -> int | None:
             hint="name one of them, or auto",
         )
     found = [name for name in (CHANNELS if wanted == "auto" else (wanted,)) if name in channels]
-    return channels.index(found[0]) if found else None
+    return list(channels).index(found[0]) if found else None
 
 
 def _reference(context: Context) -> tuple[PairGroup, str] | None:
