@@ -6,7 +6,7 @@ DIR ?= demo
 PIP_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test test-slow lint docs clean
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -20,6 +20,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: install
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "(slow or slurm) and not benchmark and not gpu"
 
 lint: install
 	$(BIN)/ruff check .

@@ -53,7 +53,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _section(title: str, model: type[BaseModel]) -> str:
     rows = "".join(
-        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description} |\n"
+        f"| `{name}` | {_type(field.annotation)} | {_default(model, name, field)} | {field.description} |\n"
         for name, field in model.model_fields.items()
     )
     first = (model.__doc__ or "").splitlines()[0]
@@ -79,14 +79,25 @@ def _type(annotation: Any) -> str:
     )
 
 
-def _default(field: FieldInfo) -> str:
+def _default(model: type[BaseModel], name: str, field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.default_factory is not None:
+        return f"`{_plain(getattr(model(), name))}`"  # as it is after validation, which may fill in more
     if isinstance(field.default, BaseModel):
         return "see below"
     if field.default is None:
         return "none"
     return f"`{field.default}`"
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML in one line."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_plain(one)}' for key, one in value.items())}}}"
+    return str(value)
 
 
 def cli_page() -> str:

@@ -74,7 +74,9 @@ FAULTS = {
     "S09": "output folder that cannot be written, missing parent, relative path from another folder",
     "S10": "two runs into one workspace",
     "S11": "lock of a job that is dead",
+    "S12": "the memory of a job or container is too small",
     "S13": "a GPU with too little memory for a batch",
+    "S14": "clocks that differ, files whose times say nothing",
     "S15": "no GPU, or one without bfloat16",
     "S16": "a process that reads the training days hangs or dies",
     "X01": "weights that are a pickle with code in it",
@@ -93,6 +95,8 @@ FAULTS = {
     "O01": "output that exists already",
     "O02": "output that another tool opens",
     "O03": "other blocks, batches, threads, workers",
+    "O04": "another locale or time zone, umask 077, no home folder",
+    "O05": "no network",
 }
 
 

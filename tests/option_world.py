@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -316,8 +317,16 @@ class Bench:
         for path in sorted((cfg.workspace_path() / "predictions").rglob("*.nc")):
             with netCDF4.Dataset(path) as file:
                 attributes = {key: file.getncattr(key) for key in file.ncattrs() if "source_id" in key}
-                text.append(f"{path.name} {path.stat().st_size} {len(file['time'])} {attributes}")
+                text.append(f"{path.name} {path.stat().st_size} {len(file.dimensions.get('time', ()))} {attributes}")
         return f"{text} {len(calls)}"
+
+    def _listed(self, overrides: tuple[str, ...]) -> str:
+        """What an archive's list says of the input files."""
+        cfg = self.prepared(overrides)
+        train_run(cfg, device="cpu")
+        apply_run(cfg, device="cpu")
+        lists = sorted((cfg.workspace_path() / "predictions").rglob("manifest*.json"))
+        return str([sorted(entry) for path in lists for entry in json.loads(path.read_text())["inputs"]])
 
     def _evaluate(self, overrides: tuple[str, ...]) -> str:
         cfg = self.prepared(overrides)

@@ -14,7 +14,7 @@ from training_world import FakeGroup, make_config, make_store
 torch = pytest.importorskip("torch")
 
 from downscale.apply.adapt import align  # noqa: E402
-from downscale.apply.align_runs import FITTED, FOREIGN_CLIMATE, aligned, write_fitted  # noqa: E402
+from downscale.apply.align_runs import FITTED, HOW_TO_READ, aligned, write_fitted  # noqa: E402
 from downscale.apply.quantiles import LEVELS, monthly_quantiles, offsets  # noqa: E402
 from downscale.apply.refresh import Refresh  # noqa: E402
 from downscale.config.schema import ApplyConfig  # noqa: E402
@@ -148,7 +148,9 @@ def test_adabn_takes_the_statistics_of_the_window(trained):
     assert set(found.fitted()) == {name for name in state if name.endswith(("running_mean", "running_var"))}
     assert found.facts["method"] == "adabn"
     assert found.attributes["downscale_alignment"].startswith("adabn: batch normalisation with the statistics of RCM_B/imperfect")
-    assert found.attributes["downscale_alignment_note"] == FOREIGN_CLIMATE
+    note = found.attributes["downscale_alignment_note"]
+    assert note.startswith("the network reads these fields relative to their own statistics") and note.endswith(HOW_TO_READ)
+    assert "that of the RCMu fields of RCM_A is lost in part" in note and "aligned with" not in note
     store.groups["RCM_B"].arrays["imperfect"][group.split("test")] += 99.0
     again = Refresh(run, (group, "imperfect"), ALL)().emulator.state_dict()
     store.groups["RCM_B"].arrays["imperfect"][group.split("test")] -= 99.0
@@ -190,7 +192,8 @@ def test_the_climate_of_another_gcm_is_said_in_the_file(trained, caplog, tmp_pat
     other, own = store.groups["RCM_B"], store.groups["RCM_A"]
     with caplog.at_level("WARNING"):
         found = aligned(asked(cfg, "quantile"), store, run, (other, "imperfect"), other.days)
-    assert found.attributes["downscale_alignment_note"] == FOREIGN_CLIMATE
+    note = found.attributes["downscale_alignment_note"]
+    assert note.startswith("aligned with the climate of the RCMu fields of RCM_A: this source's own climate is gone")
     assert "changes between periods" in caplog.text
     assert "downscale_alignment_note" not in aligned(asked(cfg, "mean"), store, run, (own, "imperfect"), own.days).attributes
     assert (
@@ -201,6 +204,24 @@ def test_the_climate_of_another_gcm_is_said_in_the_file(trained, caplog, tmp_pat
     stored = load_file(tmp_path / FITTED)
     assert stored["source_quantiles"].shape == (12, 25, 2, 4, 5)
     assert found.run() is run
+
+
+@pytest.mark.parametrize(
+    ("learned", "name", "words"),
+    [
+        (["RCM_A/perfect", "RCM_B/perfect"], "RCM_A", "pooled climate of the RCMu fields of RCM_A and the RCMu fields of RCM_B"),
+        (["RCM_B/imperfect"], "RCM_A", "climate of the driving fields of RCM_B: this source's own climate is gone"),
+    ],
+)
+def test_the_note_says_whose_climate_it_is(trained, learned, name, words):
+    """A pool that holds the source's own RCM run is another climate too; what was learned from need not be RCMu."""
+    cfg, store, run = trained
+    recipe = {**run.card["recipe"], "on": learned, "pairs": dict.fromkeys(learned, "1")}
+    other = replace(run, card={**run.card, "recipe": recipe})
+    group = store.groups[name]
+    found = aligned(asked(cfg, "mean"), store, other, (group, "imperfect"), group.days)
+    assert words in found.attributes["downscale_alignment_note"]
+    assert found.attributes["downscale_alignment_note"].endswith(HOW_TO_READ)
 
 
 def test_nothing_is_written_where_nothing_was_fitted(trained, tmp_path):

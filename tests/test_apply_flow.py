@@ -31,6 +31,8 @@ from downscale.apply.status import workspace_status  # noqa: E402
 from downscale.errors import DownscaleError, InputDataError, OutputExistsError  # noqa: E402
 from downscale.evaluate.predictions import PredictionReader, find_predictions, prediction_days  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 YEARLY = {"years_per_file": 1, "block_days": 8}
 SCRIPT = Path(__file__).with_name("apply_world.py")
 

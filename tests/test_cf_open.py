@@ -129,9 +129,29 @@ def test_channels_with_different_days(tmp_path):
         np.testing.assert_array_equal(read_all(source, name), field_of(source.days, LAT, LON).astype(np.float32))
 
 
-def test_channels_without_a_common_day_are_refused_whatever_the_policy(tmp_path):
+def test_channels_keep_their_own_days_where_a_lacking_one_is_to_be_missing(tmp_path):
+    days = np.setdiff1d(days_of(FileSpec(first=20010111, last=20010210)), [20010120])
+    paths = [write(tmp_path / "tas.nc"), write(tmp_path / "pr.nc", name="pr", units="mm/day", days=days)]
+    source = open_files("A", paths, [TAS], optional=[PR], gaps="missing")
+    assert len(source.days) == 31 and len(source.series["pr"].days) == 20  # an optional one adds no days
+    source = open_files("A", paths, [TAS, PR], gaps="missing")
+    assert len(source.days) == 41 and [len(one.days) for one in source.series.values()] == [31, 30]
+    told = " ".join(source.notes)
+    assert "tas: 2001-01-01 to 2001-01-31, 31 days; pr: 2001-01-11 to 2001-02-10, 30 days" in told and "2001-01-20: missing" in told
+
+
+def test_channels_of_equal_days_are_told_together(tmp_path):
+    paths = [write(tmp_path / f"ta{level}.nc", name="ta", plev=100.0 * level) for level in (850, 700, 500, 250)]
+    paths.append(write(tmp_path / "tas.nc", last=20010110))
+    channels = [TAS, *(Channel("ta", level) for level in (850, 700, 500, 250))]
+    text = refused("channels have different days", paths, channels)
+    assert "ta850 and 3 others: 2001-01-01 to 2001-01-31, 31 days" in text and "tas: 2001-01-01 to 2001-01-10, 10 days" in text
+
+
+@pytest.mark.parametrize("gaps", ["skip", "missing"])
+def test_channels_without_a_common_day_are_refused_whatever_the_policy(tmp_path, gaps):
     paths = [write(tmp_path / "tas.nc"), write(tmp_path / "pr.nc", name="pr", units="mm/day", first=20020101, last=20020131)]
-    refused("none in common", paths, [TAS, PR], gaps="skip")
+    refused("none in common", paths, [TAS, PR], gaps=gaps)
 
 
 def test_optional_channels_are_taken_where_they_are(tmp_path):

@@ -285,7 +285,7 @@ def test_workers_leave_what_one_leaves(trained, tmp_path):
         assert said.count("written") == 2, said
         found[workers] = contents(config.parent / "results" / "predictions")
     assert found[1] == found[2] and len([name for name in found[1] if name.endswith(".nc")]) > 4
-    state = json.loads(ok("status", config, "--json").stdout.splitlines()[-1])["summary"]
+    state = json.loads(ok("status", config, "--set", "apply.years_per_file=1", "--json").stdout.splitlines()[-1])["summary"]
     assert "net: done" in state["runs"] and any(line.startswith("net/RCM_B_perfect: done") for line in state["predictions"])
     assert any(line == "net/RCM_A_perfect: not begun" for line in state["predictions"])
 

@@ -69,6 +69,7 @@ def test_resolved_config_loads_back_to_the_same(write, tmp_path):
         (("{to: G}", "{to: G, smooth: 4}"), 7, "4 is even"),
         (("{to: G}", "{to: G, smooth: -1}"), 7, "greater than or equal to 1"),
         (("{to: G}", "{to: H}"), 7, "'H' is not a gcm or reanalysis source"),
+        (("upscale:", "evaluate: {regimes: {channel: zg500}}\nupscale:"), 7, "'zg500' is not one of the predictors' channels"),
         (("drives: A", "drives: B"), 4, "'B' is not an rcm source nor observations"),
         (("A/perfect", "A/almost"), 9, "not NAME/perfect"),
         (("epochs: 5", "epochs: five"), 9, "integer"),

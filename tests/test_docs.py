@@ -29,3 +29,8 @@ def test_links_lead_somewhere(path):
     for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in link:
             assert (path.parent / link).exists(), link
+
+
+def test_every_default_of_the_config_is_a_value(generate):
+    page = generate.config_page()
+    assert "PydanticUndefined" not in page and "outside: {yellow: 0.05, red: 0.2}" in page

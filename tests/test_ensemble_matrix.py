@@ -149,3 +149,41 @@ def test_observations_are_no_rcm_and_a_reanalysis_is_no_gcm(tmp_path):
     context.sources = replace(context.sources, roles={**context.sources.roles, "RCM_B": "observations"})
     assert set(cells(context)) == {("GCM_A", "")}
     assert {one.run.group for one in Collector(context).collect()} == {"RCM_A"}
+
+
+def emulated_members(root, lights, **facts):
+    """Three GCMs that are members of one, each emulated, with a light each."""
+    cfg, store = small_store(root, lone_gcm=True)
+    for name in ("r1", "r2", "r3"):
+        store.groups[name] = replace(store.groups["CNRM"], name=name)
+        cfg.sources[name] = cfg.sources["CNRM"].model_copy(update={"facets": {"source_id": "MPI", "variant_label": name}})
+        predict(root, store, name, "imperfect", lambda field: field, **facts)
+    del store.groups["CNRM"]
+    context = make_context(root, cfg, store)
+    rows = [{"run": "net", "case": f"{name}/imperfect", "rule": "verdict", "light": light} for name, light in lights.items()]
+    context.extend("light", ("run", "case", "rule", "light"), rows)
+    return context
+
+
+def test_each_member_of_a_gcm_has_a_cell_of_its_own(tmp_path):
+    context = emulated_members(tmp_path, {"r1": "red", "r2": "red", "r3": "green"})
+    matrix.diagnose(context)
+    rows = {row["member"]: row for row in context.tables["matrix"][1] if row["gcm"] == "MPI"}
+    assert {member: (row["state"], row["light"], row["case"]) for member, row in rows.items()} == {
+        "r1": ("doubtful", "red", "r1/imperfect"),
+        "r2": ("doubtful", "red", "r2/imperfect"),
+        "r3": ("trusted", "green", "r3/imperfect"),
+    }
+    assert all(set(row) == set(matrix.COLUMNS) for row in context.tables["matrix"][1])
+
+
+def test_of_several_runs_the_one_of_the_verdict_fills_a_cell_and_the_others_are_counted(tmp_path):
+    cfg, store = small_store(tmp_path, lone_gcm=True)
+    for run, facts in (("a-tuned", {"mode": "finetune"}), ("net", {}), ("z-else", {"trained_on": ["RCM_B/perfect"]})):
+        predict(tmp_path, store, "CNRM", "imperfect", lambda field: field, run=run, **facts)
+    context = make_context(tmp_path, cfg, store)
+    lights = {"a-tuned": "green", "net": "red", "z-else": "green"}
+    rows = [{"run": run, "case": "CNRM/imperfect", "rule": "verdict", "light": light} for run, light in lights.items()]
+    context.extend("light", ("run", "case", "rule", "light"), rows)
+    row = cells(context)["CNRM", ""]
+    assert (row["run"], row["light"], row["state"], row["others"]) == ("net", "red", "doubtful", "2 trusted")

@@ -202,7 +202,7 @@ def test_a_narrow_ensemble_is_found_out(tmp_path):
     card = card_of(context)
     get = lambda metric: card.value("net-samples", "RCM_A/perfect", "tasmax", metric)  # noqa: E731
     assert get("spread_skill") == pytest.approx(0.3 * np.sqrt(1.2 / (1 + 0.09 / 5)), rel=0.03)
-    assert get("rank_outside") > 1.8 and get("rank_chi2_p") < 1e-6 and get("rank_chi2") > 0.5
+    assert get("rank_outside") > 1.8 and get("rank_chi2_p") < 1e-4 and get("rank_chi2") > 0.5
     assert get("envelope_above") > 0.4
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from faults import fault
 
-from downscale.errors import InputDataError, Stopped
+from downscale.errors import DiskFullError, InputDataError, Stopped
 from downscale.evaluate.blocks import AreaMean, FieldScores, GroupScores, one_by_one
 from downscale.evaluate.kept import keeping, read_block, write_block
 
@@ -104,3 +104,13 @@ def test_other_recipes_do_not_mix_and_a_refusal_leaves_nothing(tmp_path):
         list(spread(work, tasks(did)))
         raise InputDataError("a field never changes")
     assert did == [0, 2, 4, 0, 2, 4] and not (tmp_path / "blocks").exists()
+
+
+def test_a_failure_that_is_no_blocks_fault_leaves_them(tmp_path):
+    did: list[int] = []
+    with pytest.raises(DiskFullError), keeping(one_by_one, tmp_path / "blocks", "this") as spread:
+        list(spread(work, tasks(did)))
+        raise DiskFullError("no room for the tables")
+    with keeping(one_by_one, tmp_path / "blocks", "this") as spread:
+        assert len(list(spread(work, tasks(did)))) == 3
+    assert did == [0, 2, 4] and not (tmp_path / "blocks").exists()

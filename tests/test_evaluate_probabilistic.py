@@ -111,6 +111,22 @@ def test_flatness_is_rejected_for_a_narrow_ensemble_and_at_its_level_for_a_relia
     assert np.isnan(p.flatness(yearly_ranks(1.0, years=2))) and np.isnan(p.flatness(np.full((5, 4), 0.25)))
 
 
+def years_that_go_together(years, ranks, generator):
+    """Rank frequencies of a reliable ensemble whose members and truth have anomalies of their own in each year."""
+    fields = generator.standard_normal((years, ranks, 200)) + 0.5 * generator.standard_normal((years, ranks, 1))
+    below = (fields[:, 1:] < fields[:, :1]).sum(axis=1)
+    return np.stack([np.bincount(one, minlength=ranks) / 200 for one in below])
+
+
+@pytest.mark.parametrize("years", [3, 5, 20])
+@pytest.mark.parametrize("ranks", [3, 8])
+def test_flatness_holds_its_level_with_few_years_and_where_the_days_of_a_year_go_together(years, ranks):
+    generator = np.random.default_rng(7)
+    alone = [p.flatness(generator.multinomial(200, np.full(ranks, 1 / ranks), years) / 200) for _ in range(400)]
+    together = [p.flatness(years_that_go_together(years, ranks, generator)) for _ in range(400)]
+    assert np.mean(np.array(alone) < 0.05) <= 0.07 and np.mean(np.array(together) < 0.05) <= 0.08
+
+
 def test_a_reliable_probability_is_observed_as_often_as_it_says():
     members, reference = draws(10, 100_000)
     forecast, observed = p.probability(members, 1.0), (reference >= 1.0).astype(float)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from fake_workspace import make_workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs_world import FINE, Group, make_context, rows_of, write_prediction, years_of
@@ -12,6 +13,7 @@ from inputs_world import FINE, Group, make_context, rows_of, write_prediction, y
 from downscale.cf.calendar import season_phase
 from downscale.errors import ConfigError
 from downscale.evaluate.selection import TimeTable
+from downscale.evaluate.stage import evaluate_store
 from downscale.evaluate.weather import regime_tables
 from downscale.evaluate.weather.anomalies import AnnualCycle, ChannelDays
 from downscale.evaluate.weather.regime_tables import Assigned, frequency_rows
@@ -248,3 +250,12 @@ def test_psl_stands_in_and_an_unknown_channel_is_an_error(tmp_path):
     assert rows_of(context, "regime_frequency")
     with pytest.raises(ConfigError, match="'zg700' is not a predictor channel"):
         regime_tables.diagnose(small(tmp_path, regimes={"channel": "zg700"}))
+
+
+def test_a_channel_that_the_pairs_do_not_have_is_refused_before_the_first_block(tmp_path):
+    """As when prepare dropped a constant channel that the config names."""
+    cfg, store = make_workspace(tmp_path, size=12, runs=("resunet-A",))
+    wanted = cfg.evaluate.model_copy(update={"regimes": cfg.evaluate.regimes.model_copy(update={"channel": "zg700"})})
+    with pytest.raises(ConfigError, match="'zg700' is not a predictor channel"):
+        evaluate_store(cfg.model_copy(update={"evaluate": wanted}), store, spread=lambda work, tasks: pytest.fail("a block was begun"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions"]

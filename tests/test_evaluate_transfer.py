@@ -93,6 +93,14 @@ def test_a_wider_gcm_shows_its_variance_ratio():
     assert [row["w1"] for row in annual] == pytest.approx([0.5 * math.sqrt(2 / math.pi)] * 2, rel=0.1)
 
 
+def test_half_the_cells_with_twice_the_spread_and_half_with_half_of_it_do_not_cancel():
+    base = np.random.default_rng(0).standard_normal((2000, 4, 4))
+    fields = base * np.where(np.arange(4) < 2, 2.0, 0.5)[:, None]
+    found = shift.compare(fields, base, np.ones((4, 4)), paired=True)
+    assert found["log_std_ratio"] == pytest.approx(0.0, abs=1e-6)
+    assert found["abs_log_std_ratio"] == pytest.approx(math.log(2), abs=1e-6)
+
+
 def test_days_of_different_runs_are_not_correlated():
     one, other = _groups(), _groups(offset=1.0)
     index = np.arange(len(one.days))

@@ -14,6 +14,8 @@ from model_samples import nearest_way, spec_of  # noqa: E402
 from downscale.apply.attribute import integrated_gradients  # noqa: E402
 from downscale.models.registry import build  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 HEADS = {"tas": {"kind": "gaussian"}, "pr": {"kind": "bernoulli_gamma", "wet_mm": 1.0}}
 SPECS = {
     "resunet": spec_of(),

@@ -23,6 +23,8 @@ from downscale.config.load import load_config
 from downscale.errors import InputDataError
 from downscale.pairs.store import PairStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(tmp_path, noted_world):  # noqa: F811

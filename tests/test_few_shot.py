@@ -35,6 +35,8 @@ from downscale.report.few_shot import draw_curve  # noqa: E402
 from downscale.training import modes  # noqa: E402
 from downscale.training.shots import choose_years, count_draws, whole_years  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 RUN = "resunet-RCM_A-perfect"
 NET = {"backbone": "none", "dropout": 0.0, "width": 4}
 

@@ -294,6 +294,30 @@ def test_a_run_is_fed_as_it_was_trained(tmp_path, cells):
         assert any("turned to true east" in note for note in feed.source.notes) == (folder == "rcm")
 
 
+def test_a_wind_is_missing_on_days_that_its_partner_lacks(tmp_path):
+    """Files given to apply: u of some days is turned with v of the same days."""
+    import xarray as xr
+
+    from downscale.apply.feed import Needs, open_feed
+    from downscale.training.reading import Holes
+    from downscale.variables import Channel
+
+    store = windy(tmp_path, regional()).store()
+    maps = store.groups["RCM"].predictors("perfect", slice(None))
+    (path,) = (tmp_path / "rcm").glob("*.nc")
+    with xr.open_dataset(path, decode_cf=False) as whole:
+        dataset = whole.load()
+    (tmp_path / "in").mkdir()
+    for name, other, days in (("uas", "vas", slice(4, None)), ("vas", "uas", slice(None, -3))):
+        dataset.drop_vars(other).isel(time=days).to_netcdf(tmp_path / "in" / f"{name}.nc")
+    needs = Needs([Channel(name) for name in ("tas", "uas", "vas")], [Channel("tas")], [], store.coarse, 1, 0.5)
+    feed = open_feed([tmp_path / "in"], needs, forcings=None)
+    found = feed.block(0, 24, Holes())[0].maps
+    np.testing.assert_allclose(found[4:-3], maps[4:-3], rtol=1e-6, atol=1e-5)
+    assert np.isfinite(found[:, 0]).all()
+    assert np.isnan(found[:4, 1:]).all() and np.isnan(found[-3:, 1:]).all()
+
+
 def test_on_longitude_and_latitude_the_grids_x_is_east(tmp_path):
     """x_wind is the eastward wind there: nothing is turned, and one component is enough."""
     from downscale.cf.open import open_files

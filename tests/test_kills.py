@@ -9,6 +9,8 @@ import pytest
 from faults import fault
 from kill_world import STAGES, Chain, before, compared, write_config
 
+pytestmark = pytest.mark.slow
+
 SEED = 20
 
 
@@ -21,7 +23,7 @@ def whole(tiny_world, tmp_path_factory) -> Chain:
 @fault("S01", "every stage exits with 75 wherever the signal finds it, and goes on from there")
 @fault("S02", "every stage, killed with `kill -9` at a random moment: the same command goes on, and the end is that of a run without kills")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", [*STAGES[:-1], pytest.param("evaluate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", STAGES)
 def test_killed_then_stopped_at_random_moments_and_nothing_to_clean(whole, tmp_path, stage):
     if stage not in whole.outcomes:
         whole.whole([stage])

@@ -134,6 +134,8 @@ def test_warming_is_that_of_the_predictor_since_the_first_training_period(tmp_pa
     assert [row["inside_training"] for row in rows] == [1, 0] and rows[0]["channel"] == "ta850"
     assert [row["bias"] for row in rows] == pytest.approx([-1.0, -1.0], abs=1e-4)
     assert context.tables["extrapolation_slope"][1][0]["slope"] == pytest.approx(0.0, abs=1e-5)
+    training = context.kept["warming"]["net", "RCM_B/imperfect"].training
+    assert {(row["training_low"], row["training_high"]) for row in rows} == {training}
 
 
 def test_a_gcm_without_truth_has_bins_and_no_error(tmp_path):

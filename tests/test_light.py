@@ -18,6 +18,7 @@ from downscale.evaluate.scorecard import Score
 from downscale.evaluate.transfer import extrapolation, light, predictor_pairs, separability
 from downscale.evaluate.transfer.light_evidence import Collector, Evidence, Finding
 from downscale.evaluate.transfer.light_limits import Losses, bounds, calibrated, lamp, verdict
+from downscale.evaluate.transfer.predictor_words import SUMMARY, words
 
 LIMITS = {"climate": {"yellow": 0.5, "red": 1.0}, "separability": {"yellow": 0.75, "red": 0.95}}
 LOSSES = Losses(1.25, 2.0)
@@ -80,16 +81,23 @@ def test_each_gcm_is_judged_by_the_others(tmp_path):
     assert 0.7 <= one.limits("new")["climate"]["yellow"] < 0.8
     row = list(one.rows(evidence[1]))[-1]
     assert (row["rule"], row["light"], row["value"]) == ("verdict", "yellow", 1.6)
-    assert "left out B: predicted yellow, true loss 1.60 (yellow)" in row["calibration"]
+    assert "left out B: predicted yellow, and its W1 error is 1.60 times that at home (yellow)" in row["calibration"]
     new = case("new", math.nan, climate=0.72)
     said = list(judge(tmp_path, [*evidence, new]).rows(new))[-1]
-    assert "left out A: predicted yellow, true loss 1.00 (green)" in said["calibration"] and "left out B" in said["calibration"]
+    assert (
+        "left out A: predicted yellow, and its W1 error is 1.00 times that at home (green)" in said["calibration"]
+        and "left out B" in said["calibration"]
+    )
+    assert said["reading"].startswith("Yellow: by 1 of 1 rules: ta850 lies 0.72")
     assert "no RCM run driven by this GCM" in said["reading"] and "sees predictors only" in said["reading"]
 
 
 def test_one_gcm_is_too_few_and_off_is_off(tmp_path):
     alone = judge(tmp_path, [case("A", 1.0, climate=0.7)])
-    assert alone.limits("new") == alone.given and "two are needed" in list(alone.rows(alone.evidence[0]))[-1]["calibration"]
+    said = list(alone.rows(alone.evidence[0]))[-1]["calibration"]
+    assert alone.limits("new") == alone.given and "takes two emulated GCMs" in said and "only A is" in said
+    none = judge(tmp_path, [case("new", math.nan)])
+    assert "there is none" in list(none.rows(none.evidence[0]))[-1]["calibration"]
     off = judge(tmp_path, [case("A", 1.0, climate=0.7), case("B", 1.0, climate=0.7)], calibrate=False)
     assert off.limits("new") == off.given and "is off" in list(off.rows(off.evidence[0]))[-1]["calibration"]
 
@@ -148,6 +156,13 @@ def test_evidence_is_that_of_the_tables(context):
     assert math.isnan(found["RCM_A/imperfect"].findings["outside"].value)
 
 
+def test_spreads_that_differ_both_ways_do_not_cancel(context):
+    for row in context.tables["predictor_shift"][1]:
+        row["log_std_ratio"], row["abs_log_std_ratio"] = 0.0, 0.6
+    found = {one.run.case: one.findings["spread"].value for one in Collector(context).collect()}
+    assert found["RCM_B/imperfect"] == pytest.approx(0.6)
+
+
 def test_flagged_days_are_those_of_all_days_in_the_worse_space(context):
     row = {"run": "net", "case": "RCM_A/imperfect", "n_days": 100, "flagged": 1, "median_score": 1.0, "threshold": 5.0}
     rows = [("all", "pca", 0.01), ("all", "features", 0.3), ("2090-2099", "pca", 0.9), ("test", "features", math.nan)]
@@ -172,3 +187,47 @@ def test_a_gcm_that_was_learned_from_is_home():
     assert light.reading("climate", Finding(0.0, "it has learned from this GCM")) == "climate: it has learned from this GCM"
     assert "1.49 times smaller" in light.reading("spread", Finding(0.4, "ua850", -1.0))
     assert "above" in light.reading("inconsistency", Finding(0.4, "ua850", 1.0))
+
+
+def test_a_move_below_the_shown_digits_is_no_move(tmp_path):
+    """A's harm at the limit itself lowers it by a millionth."""
+    made = judge(tmp_path, [case("A", 3.0, warming=0.5), case("A", 1.0, warming=0.05), case("B", 1.0)])
+    own = made.limits("B")["warming"]
+    assert own["red"] != 0.5 and abs(own["red"] - 0.5) < 1e-6
+    (said,) = [row["calibration"] for row in made.rows(made.evidence[2]) if row["rule"] == "warming"]
+    assert said == "limits as in the config"
+
+
+def test_years_outside_are_those_beyond_the_widened_range():
+    assert "by more than the standard deviation of a year" in light.reading("warming", Finding(0.25))
+
+
+def test_reading_and_light_give_one_rule_one_colour(context):
+    """Where only the means differ, neither objects to what a classifier sees; the shift has a rule of its own."""
+    rows = context.tables["separability"][1]
+    for plain, left, colour in ((0.99, 0.5, "green"), (0.99, 0.8, "yellow"), (0.97, 0.96, "red"), (0.96, math.nan, "red")):
+        for row in rows:
+            row["auc"], row["auc_anomalies"] = plain, left
+        read = {(row["case"], row["against"]): row for row in words(context) if row["topic"] == "separability"}
+        rules = context.options["light"]["rules"]["separability"]
+        for one in Collector(context).collect():
+            told = next(row for key, row in read.items() if set(key) == {one.run.case, "RCM_A/perfect"})
+            assert told["light"] == lamp(one.findings["separability"].value, rules) == colour
+            assert ("monthly means apart" in told["text"]) == math.isfinite(left) and f"{100 * plain:.0f} %" in told["text"]
+
+
+def test_the_advice_is_for_what_differs(context):
+    def advice(**limits):
+        context.options["light"]["rules"] = {name: limits.get(name) for name in DEFAULTS}
+        return {(row["case"], row["against"]): row["text"] for row in words(context) if row["topic"] == SUMMARY}
+
+    never, always = {"yellow": 90.0, "red": 99.0}, {"yellow": -1.0, "red": 99.0}
+    key = ("RCM_B/imperfect", "RCM_B/perfect")
+    assert "aligning mends" in advice(inconsistency=always, spread=never, separability=never)[key]
+    assert "aligning means will not mend it" in advice(inconsistency=always, spread=always, separability=never)[key]
+    assert "align" not in advice(inconsistency=never, spread=never, separability=never)[key]
+    assert not any(
+        "align" in text
+        for (case, other), text in advice(climate=always, spread=always).items()
+        if case.endswith(other[-8:]) and other.endswith("/perfect")
+    )

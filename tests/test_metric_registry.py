@@ -98,7 +98,7 @@ def test_the_pass_gives_what_the_registry_gives(world):
         block, reference = matched(p, SeriesBlock(r, table, kit))
         for selection in table.selections:
             found = sum_scores(pair_totals(block, reference).years(table, selection).total(selection.strata), kit)
-            found |= quantile_scores(block.quantiles(selection), reference.quantiles(selection))
+            found |= quantile_scores(block.ascending(selection), reference.ascending(selection))
             for name, value in with_absolute(found).items():
                 expected = METRICS[name](p, r, times=table, season=selection.season)
                 np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-5, err_msg=f"{name} {selection.season}")
@@ -177,6 +177,9 @@ def test_a_damped_field_resolves_less():
     smooth = (noise + np.roll(noise, 1, 1) + np.roll(noise, 1, 2) + np.roll(np.roll(noise, 1, 1), 1, 2)) / 4
     found = METRICS["effective_resolution"](smooth, noise, spacing=(10.0, 10.0))
     assert 30 < found < 70 and METRICS["effective_resolution"](noise, noise, spacing=(10.0, 10.0)) == pytest.approx(20.0, rel=0.05)
+    constant = np.full_like(noise, 288.15)
+    for name in ("effective_resolution", "log_spectral_distance"):
+        assert np.isnan(METRICS[name](noise, constant, spacing=(10.0, 10.0)))
 
 
 # --- against others' code ---------------------------------------------------------------------------------------------------------

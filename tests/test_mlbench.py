@@ -23,6 +23,8 @@ from downscale.mlbench.pack import Emulated
 from downscale.profiles.mlbench import EXPERIMENTS, TARGETS, file_settings, find_domains
 from downscale.profiles.mlbench_output import Template, fault_of, write_prediction
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--set", "model.width=4", "--set", "train.epochs=1", "--set", "train.batch_size=16", "--device", "cpu")
 CELLS = 32
 

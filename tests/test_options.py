@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from downscale.config.schema import ExperimentConfig
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Case:
@@ -38,7 +40,7 @@ ALL_MONTHS = (
 )
 """Training days in every month of the files."""
 _DRIVER = "driving_source_id: G, driving_institution_id: I, driving_experiment_id: historical, driving_variant_label: r1i1p1f1"
-DRIVEN = (f"sources.G.facets={{{_DRIVER}}}", f"sources.R.facets={{{_DRIVER}}}", "apply.days=test")
+DRIVEN = (f"sources.G.facets={{{_DRIVER}}}", f"sources.R.facets={{{_DRIVER.replace('r1i', 'r2i')}}}", "apply.days=test")
 NAMED = "apply.facets={domain_id: EUR-12, institution_id: J, institution: J, contact: c"
 """Facets that profile cordex asks for, but source_id."""
 DROPOUT = ("apply.members={of: dropout, number: 2}", "model.dropout=0.3", "apply.days=test")
@@ -192,6 +194,7 @@ CASES = {
     "apply.profile": change("apply", "apply.profile=zarr", both=("apply.days=test",)),
     "apply.facets": change("apply", NAMED + ", source_id: A}", NAMED + ", source_id: B}", both=("apply.profile=cordex", *DRIVEN)),
     "apply.significant_bits": change("apply", "apply.significant_bits=6", both=("apply.days=test",)),
+    "apply.hash_inputs": change("listed", "apply.hash_inputs=true", both=("apply.profile=cordex", NAMED + ", source_id: A}", *DRIVEN)),
     "apply.align": change("apply", "apply.align=gcm_align", "apply.align=mean", both=("apply.align_window=[2001, 2001]", *ALL_MONTHS)),
     "apply.align_to": change(
         "apply",

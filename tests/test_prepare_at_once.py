@@ -13,6 +13,8 @@ from prepare_world import bench, noted_config, noted_world, same, small_shards, 
 from downscale.errors import ConfigError
 from downscale.pairs.parts import Part, setting_up
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(tmp_path, noted_world):  # noqa: F811

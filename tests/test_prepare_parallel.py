@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from conftest import run_cli
+from faults import fault
 from prepare_world import bench, gone, noted_config, noted_world, same, small_shards, whole_store  # noqa: F401
 
 from downscale.errors import ConfigError
@@ -20,6 +21,8 @@ from downscale.hpc.room import parse_size
 from downscale.pairs import tasks_memory
 from downscale.pairs.store import shard_days
 from downscale.pairs.tasks_memory import ReadPlan
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -86,6 +89,7 @@ def test_a_scheduler_that_is_not_there(config, tmp_path):
     assert not (tmp_path / "results" / "pairs.zarr.partial").exists()
 
 
+@fault("S12", "`prepare` says beforehand what a process needs, and keeps to `--max-memory`; a limit that cannot hold one shard: exit 2")
 def test_memory_is_said_before_and_a_limit_too_small_is_refused(config, store, whole_store):  # noqa: F811
     said = run_cli("prepare", config, "--dry-run")
     assert said.exit_code == 0 and "at most about" in said.stdout

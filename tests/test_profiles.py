@@ -18,10 +18,10 @@ from downscale.cf.write import round_bits
 from downscale.errors import ConfigError, DownscaleError, OutputExistsError
 from downscale.grid.domains import domain_grid
 from downscale.grid.grid import Grid
-from downscale.profiles.cordex import stretches
 from downscale.profiles.facets import merge_facets
 from downscale.profiles.output import check_output, open_output
 from downscale.profiles.rules import CORDEX_CMIP6
+from downscale.profiles.stretches import stretches
 from downscale.variables import Channel
 
 SERIES = {
@@ -217,7 +217,12 @@ def test_all_missing_facets_are_told_at_once_before_anything_is_written():
         ("driving_variant_label", "r1", "form"),
         ("driving_experiment_id", "rcp85", "rcp85"),
         ("driving_experiment_id", "ssp370,historical", "historical and one scenario"),
-        ("domain_id", "MARS-12", "begins with none"),
+        ("domain_id", "MARS-12", "no domain of the archive"),
+        ("domain_id", "EUR-99", "it has EUR-12, EUR-12i"),
+        ("domain_id", "EUR-11", "did you mean EUR-12?"),
+        ("domain_id", "EUR-44i", "did you mean EUR-50i?"),
+        ("source_type", "ARCM", "an emulator is none"),
+        ("activity_id", "DD", "an emulator is none"),
         ("mip_era", "CMIP5", "CMIP6"),
         ("colour", "blue", "not known"),
         ("version", "1", "form"),

@@ -12,6 +12,8 @@ from conftest import REPOSITORY, run_cli
 from downscale.config.load import load_config
 from downscale.pairs.store import PairStore
 
+pytestmark = pytest.mark.slow
+
 
 def ok(*arguments):
     result = run_cli(*arguments)

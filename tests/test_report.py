@@ -130,6 +130,7 @@ def test_sections_can_be_reached_and_the_story_is_told(page):
         "Return levels of pr",
         "Few-shot curve: resunet-A-RCM_B-imperfect",
         "What the spread of the ensemble is made of",
+        "with a jackknife for fewer years and, at any number, for percentiles",
     ):
         assert phrase in parsed.text, phrase
 

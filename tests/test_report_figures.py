@@ -147,10 +147,19 @@ def test_a_light_says_why_and_apart_what_it_does_not_know():
     assert trust.lights(_findings(_home())) == () and trust.rules_table(_findings(_home())) is None
 
 
-def test_the_matrix_shows_the_best_known_state_of_a_cell():
-    keys = {"gcm": "G", "rcm": "R", "scenario": "s", "member": "", "years": "2000", "run": "", "case": "", "light": ""}
-    rows = [{**keys, "state": state} for state in ("doubtful", "simulated", "emulated")]
-    assert trust._state(rows, "G", "R", "s") == "simulated" and trust._state(rows, "G", "R", "other") == "missing"
+def test_the_matrix_has_a_row_for_each_member_and_says_what_others_there_are(tmp_path):
+    keys = {"gcm": "G", "rcm": "R", "scenario": "s", "years": "2000", "run": "net", "case": "", "light": ""}
+    rows = [
+        {**keys, "member": f"r{n}", "state": state, "others": "2 trusted" if n == 1 else ""}
+        for n, state in ((1, "doubtful"), (2, "trusted"))
+    ]
+    assert trust._cell(rows, "G r1", "R", "s")["state"] == "doubtful" and trust._cell(rows, "G r1", "R", "other")["state"] == "missing"
+    (tmp_path / "data").mkdir()
+    many = [{**rows[0], "member": f"r{n:02}"} for n in range(40)]
+    with styled():
+        drawn = [trust.matrix_picture(_findings(_home(), matrix=some), tmp_path / "data") for some in (rows, many)]
+    assert "1 trusted, 1 doubtful" in drawn[0].caption and "counted below" in drawn[0].caption and drawn[1].height < 1400
+    assert [cell.text for cell in trust.matrix_table(_findings(_home(), matrix=rows)).rows[0][1]][-1] == "2 trusted"
 
 
 def test_the_best_of_a_row_is_marked_unless_most_share_it():

@@ -11,8 +11,10 @@ import xarray as xr
 from report_world import table
 from test_report import Page
 
+from downscale.cli.judging import command_of
 from downscale.errors import InputDataError
 from downscale.evaluate.files.judge import evaluate_files
+from downscale.evaluate.scorecard import read_table
 from downscale.report.files import make_files_report
 from downscale.report.predictors import make_predictor_page
 
@@ -49,6 +51,15 @@ def test_the_predictor_page_says_it_in_words_and_shows_the_channels(tmp_path):
         assert phrase in page.text, phrase
     assert page.text.index("hus850: B/imperfect") < page.text.index("zg500: B/imperfect"), "the largest difference comes first"
     assert len(page.all("img")) == 1 and all(image["alt"] for image in page.all("img"))
+    assert "ln of spread ratio" in page.text and "mean |ln ratio|" not in page.text, "a table of an earlier version"
+
+
+def test_spreads_that_differ_both_ways_are_shown_as_such(tmp_path):
+    folder = consistency_folder(tmp_path / "consistency")
+    row = ("B/imperfect", "B/perfect", 1, "zg500", "ANN", 0.2, 0.2, 0.0, 0.69, 0.2, 0.9, math.nan, 100, 100)
+    table(folder, "predictor_shift", SHIFT.replace("log_std_ratio", "log_std_ratio abs_log_std_ratio"), [row])
+    page = Page(make_predictor_page(folder).read_text())
+    assert "mean |ln ratio|" in page.text and "0.69" in page.text
 
 
 def test_nothing_to_compare_is_said_and_no_folder_is_an_error(tmp_path):
@@ -78,13 +89,35 @@ def files(tmp_path_factory):
 
 
 def test_files_get_a_page_with_scores_maps_and_seasons(files, tmp_path):
-    evaluate_files([files / "prediction.nc"], [files / "truth.nc"], tmp_path / "scores")
-    path = make_files_report(tmp_path / "scores", tmp_path / "scores" / "report", command="downscale evaluate --prediction p.nc")
+    command = "downscale evaluate --prediction p.nc --reference t.nc -o out --region 5,9,40,44"
+    evaluate_files([files / "prediction.nc"], [files / "truth.nc"], tmp_path / "scores", command=command)
+    path = make_files_report(tmp_path / "scores", tmp_path / "scores" / "report")
     page = Page(path.read_text())
     assert not page.open
-    for phrase in ("Prediction against reference", "Mean tasmax", "mean |bias| of a grid point, K 1.00", "by season", "--prediction p.nc"):
+    for phrase in (
+        "Prediction against reference", "Mean tasmax", "mean |bias| of a grid point, K 1.00", "by season", "rmse 1 K, bias 1 K",
+        "for percentiles and the Wasserstein distance",
+        "the reference and the prediction on one scale", f"by {command}",
+    ):  # fmt: skip
         assert phrase in page.text, phrase
+    for phrase in ("on files", "files/prediction", ": files", "emulat", "learned", "test days", "truth"):
+        assert phrase not in page.text.replace(command, ""), phrase
     assert {"data", "figures", "index.html"} == {one.name for one in path.parent.iterdir()}
+
+
+def test_a_long_command_stands_once_on_the_page_and_an_old_recipe_says_what_it_can(files, tmp_path):
+    names = [f"prediction_{year}.nc" for year in range(1950, 1990)]
+    command = command_of({"prediction": names, "reference": ["t.nc"], "output": tmp_path, "profile": "mlbench", "common_days": True}, {})
+    assert command.endswith(f"--reference t.nc -o {tmp_path} --profile mlbench --common-days")
+    evaluate_files([files / "prediction.nc"], [files / "truth.nc"], tmp_path / "scores", profile="mlbench", command=command)
+    text = make_files_report(tmp_path / "scores", tmp_path / "report").read_text()
+    assert text.count("prediction_1989.nc") == 1 and text.count("prediction_1950.nc") > 1
+    recipe = json.loads((tmp_path / "scores" / "recipe.json").read_text())
+    assert recipe.pop("command") == command
+    recipe["inputs"]["options"]["common_days"] = True
+    (tmp_path / "scores" / "recipe.json").write_text(json.dumps(recipe))
+    text = make_files_report(tmp_path / "scores", tmp_path / "report").read_text()
+    assert "-o DIR --profile mlbench (common days True)" in text
 
 
 def test_the_benchmark_page_has_its_names_and_says_what_differs(files, tmp_path):
@@ -92,8 +125,11 @@ def test_the_benchmark_page_has_its_names_and_says_what_differs(files, tmp_path)
     path = make_files_report(tmp_path / "scores", tmp_path / "report")
     page = Page(path.read_text())
     for phrase in (
-        "bias_mean 1.00",
-        "rmse_time",
+        "bias_mean, K 1.00",
+        "rmse_time, K",
+        "index_su_pred, days",
+        "psd_pred, K²",
+        "rmse_time 1 K, bias_mean 1 K",
         "wasserstein_spatial",
         "ratio_txx",
         "the benchmark’s code makes 0 of it",
@@ -104,4 +140,11 @@ def test_the_benchmark_page_has_its_names_and_says_what_differs(files, tmp_path)
     assert len(images) >= 4 and len({figure["id"] for figure in page.all("figure")}) == len(images)
     with xr.open_dataset(path.parent / "data" / "mean_tasmax.nc") as dataset:
         np.testing.assert_allclose(dataset["bias_mean__tasmax__all"], 1.0, atol=1e-3)
+        assert dataset["bias_mean__tasmax__all"].attrs["units"] == "K"
     assert json.loads((tmp_path / "scores" / "recipe.json").read_text())["profile"] == "mlbench"
+    with xr.open_dataset(tmp_path / "scores" / "scores.nc", decode_timedelta=False) as dataset:
+        units = {str(name): array.attrs["units"] for name, array in dataset.variables.items()}
+    expected = {"rmse_time": "K", "relbias_mean": "1", "bias_su": "days", "psd_truth": "(K)2", "index_lag1_corr_pred": "1"}
+    assert {name: units[f"{name}__tasmax__all"] for name in expected} == expected
+    rows = {row["metric"]: row["unit"] for row in read_table(tmp_path / "scores" / "scores.csv")}
+    assert rows["ralsd"] == "dB2" and {name: rows[name] for name in expected} == expected

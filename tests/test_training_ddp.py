@@ -21,6 +21,8 @@ from downscale.hpc import ranks  # noqa: E402
 from downscale.hpc.ranks import Place, first_host, place  # noqa: E402
 from downscale.training.distributed import Ranks, _buckets  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def run_of(workspace: Path) -> Path:
     (run,) = (workspace / "runs").iterdir()

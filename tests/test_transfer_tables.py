@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from downscale.evaluate.scorecard import Score, Scorecard, number, read_table
 from downscale.evaluate.stage import evaluate_store
 from downscale.evaluate.transfer.error_split import split_bias, split_statistic
 from downscale.evaluate.transfer.kinship import Kinship, diagnose
-from downscale.evaluate.transfer.tables import transfer_matrix
+from downscale.evaluate.transfer.tables import NO_SCORE, NOTHING_LOST, recovery, transfer_matrix
 from downscale.grid.interpolate import bilinear_weights
 
 TASMAX = np.array([1.0, 0.0])[None, :, None, None]
@@ -129,6 +130,40 @@ def test_facets_say_which_gcm_is_behind_a_run(context, tmp_path):
     diagnose(again)
     commands = {row["command"] for row in again.tables["transfer_missing"][1]}
     assert commands == {f"downscale apply CONFIG --run net --source {name}" for name in ("RCM_A", "RCM_B")}
+
+
+def test_cells_without_data_are_not_counted_as_cells_of_the_spatial_correlation(tmp_path):
+    cfg, store = small_store(tmp_path)
+    store.groups["RCM_A"].truth[:, :, 1, 2] = np.nan
+    predict(tmp_path, store, "RCM_A", "perfect", lambda truth: truth + 0.5 * TASMAX)
+    evaluate_store(cfg, store)
+    rows = rows_of(tmp_path / "scores", "scores", prediction="net", season="ANN", period="all", variable="tasmax")
+    cells = {row["metric"]: int(row["n_cells"]) for row in rows}
+    assert cells["spatial_correlation"] == cells["bias"] == math.prod(store.fine.shape) - 1
+
+
+def test_no_share_of_a_skill_that_there_was_not_is_retained(context):
+    run = [one for one in context.predictions if one.run == "net"]
+    for base, ratio in ((-0.08, math.nan), (0.0, math.nan), (0.4, 1.5)):
+        skill = [
+            replace(score(case, value), metric="skill_vs_ridge") for case, value in (("RCM_A/perfect", base), ("RCM_B/imperfect", 0.6))
+        ]
+        row = next(row for row in transfer_matrix(Scorecard(skill, {}), run) if row["case"] == "RCM_B/imperfect")
+        assert row["ratio"] == pytest.approx(ratio, nan_ok=True) and row["gap"] == pytest.approx(0.6 - base)
+
+
+def test_without_a_score_nobody_says_that_nothing_was_lost(context):
+    one = replace(next(one for one in context.predictions if one.group == "RCM_B"), role="emulator")
+    case = one.case
+    runs = [
+        replace(one, run="zero", mode="pretrain", trained_on=("RCM_A/perfect",)),
+        replace(one, run="full", mode="pretrain", trained_on=(case,)),
+        replace(one, run="some", mode="few-shot", trained_on=(case,), adapted_to=(case,), source_run="zero"),
+    ]
+    assert {row["note"] for row in recovery(Scorecard([], {}), runs)} == {NO_SCORE}
+    card = Scorecard([replace(score(case, value), prediction=run) for run, value in (("zero", 1.0), ("full", 1.0), ("some", 1.0))], {})
+    notes = {(row["variable"], row["metric"]): row["note"] for row in recovery(card, runs)}
+    assert notes["tasmax", "abs_bias"] == NOTHING_LOST and notes["tasmax", "w1"] == NO_SCORE
 
 
 # --- the interval of a gap ---------------------------------------------------------------------------------------------------------

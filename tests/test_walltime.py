@@ -15,6 +15,8 @@ from prepare_world import bench, noted_config, noted_world, same, small_shards, 
 
 from downscale.errors import Stopped  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @fault("S07", "`prepare` stops before it, by a minute and the time of a shard: exit 75, finished shards are kept")
 def test_prepare(tmp_path, noted_world, bench, whole_store, small_shards, monkeypatch):  # noqa: F811

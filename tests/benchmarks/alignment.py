@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from downscale.apply.align_runs import aligned
 from downscale.apply.feed import GroupFeed
@@ -41,12 +42,16 @@ def main() -> None:
     print("run | fields | target | bias | std ratio | RMSE | change (truth)")
     for name in options.runs:
         run = load_run(find_run(cfg.workspace_path(), name), device="cpu")
-        for method, to in (("RCMu", ""), ("none", ""), *product(("mean", "gcm_align", "quantile"), ("training", "own"))):
-            kind, fed = ("perfect", group) if method == "RCMu" else ("imperfect", group)
+        ways = [("RCMu", ""), ("none", ""), *product(("mean", "gcm_align", "quantile"), ("training", "own"))]
+        if any(isinstance(module, nn.BatchNorm2d) for module in run.emulator.modules()):
+            ways.append(("adabn", "training"))
+        for method, to in ways:
+            reader, kind, fed = (run, "perfect", group) if method == "RCMu" else (run, "imperfect", group)
             if to:
                 chosen = cfg.model_copy(update={"apply": ApplyConfig(align=method, align_to=to, align_window=options.window)})
-                fed = aligned(chosen, store, run, (group, kind), group.days[index]).group
-            found = np.concatenate([fields for _, fields in predict_blocks(run, GroupFeed(fed, kind, index), 365)])
+                done = aligned(chosen, store, run, (group, kind), group.days[index])
+                reader, fed = done.run(), done.group
+            found = np.concatenate([fields for _, fields in predict_blocks(reader, GroupFeed(fed, kind, index), 365)])
             for place, target in enumerate(store.targets):
                 one, other = found[:, place].astype(float), truth[:, place].astype(float)
                 change = [np.nanmean(some[late]) - np.nanmean(some[~late]) if late.any() else np.nan for some in (one, other)]
