@@ -150,6 +150,7 @@ def test_a_killed_apply_leaves_nothing_that_looks_done(trained, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path, number):
     config = shutil.copytree(trained.parent, tmp_path / "copy") / "config.yaml"
     arguments = ["train", str(config), "--set", "train.epochs=4", "--set", "train.baselines=[]"]

@@ -11,6 +11,8 @@ from conftest import run_cli
 
 from downscale.variables import TABLE, Variable
 
+pytestmark = pytest.mark.slow
+
 ROW = Variable(
     "rsds",
     "surface_downwelling_shortwave_flux_in_air",

@@ -159,6 +159,7 @@ def test_again_is_complete_already_and_another_recipe_is_refused(finished, tmp_p
     assert caught.value.findings == ["evaluate.wet_day_mm: 1.0 -> 2.0"]
 
 
+@pytest.mark.slow
 def test_blocks_of_rows_give_what_one_block_gives(tmp_path, monkeypatch):
     cfg, store = make_workspace(tmp_path, size=10, runs=("resunet-A", "ridge-A"))
     evaluate_store(cfg, store)

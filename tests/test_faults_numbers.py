@@ -135,6 +135,7 @@ def test_a_channel_without_mask_makes_a_missing_day(chain):
 
 
 @fault("N01", "scores and report are made as ever, on the days that a prediction has")
+@pytest.mark.slow
 def test_evaluation_goes_on_with_holes(chain):
     config, _, _ = chain
     ok("evaluate", config, *MASK)

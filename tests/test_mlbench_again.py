@@ -15,6 +15,8 @@ from downscale.mlbench.entry import Entry
 from downscale.mlbench.fixture import Extent, write_fixture
 from downscale.profiles.mlbench import EXPERIMENTS
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--set", "model.width=4", "--set", "train.epochs=1", "--set", "train.batch_size=16", "--device", "cpu", "--domain", "SA", "-q")
 
 

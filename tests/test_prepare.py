@@ -98,6 +98,7 @@ def test_dry_run_writes_nothing(experiment):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
 def test_killed_and_started_again_the_store_is_the_same(experiment, number):
     config = experiment()
     assert run_cli("prepare", config, "--set", "workspace=whole").exit_code == 0

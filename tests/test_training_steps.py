@@ -301,6 +301,7 @@ def test_the_flag_rises_before_the_end_by_the_margin_and_a_step(monkeypatch):
     ("train", "model"),
     [({"ema": 0.9, "schedule": "plateau"}, {"name": "unet_doury"}), ({"ema": 0.9, "accumulate": 3, "optimiser": "adam"}, {"dropout": 0.2})],
 )
+@pytest.mark.slow
 def test_a_kill_at_any_step_changes_no_bit(tmp_path, train, model):
     """SIGKILL at a random step of 42, with checkpoints within the epochs; the same command ends in the bits of the uninterrupted run."""
     step = random.SystemRandom().randrange(1, 40)
