@@ -12,6 +12,7 @@ from typing import Any
 
 from downscale.errors import EnvironmentMissingError
 from downscale.hpc import slurm
+from downscale.hpc.notes import read_note
 from downscale.hpc.outcomes import SIGKILLED, Entry, Table, Task, number_of, outcome
 from downscale.hpc.scripts import SLURM
 
@@ -130,15 +131,7 @@ def _entries(folder: Path) -> list[Entry]:
 def _own(folder: Path, entry: Entry) -> list[dict[str, Any]]:
     """What a job, or each task of an array, last said of itself; empty where it has not begun."""
     names = [f"{entry.key}.{task}" for task in range(entry.tasks)] if entry.tasks else [entry.key]
-    return [_read(folder / f"{name}.json") for name in names]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
+    return [read_note(folder / f"{name}.json") for name in names]
 
 
 def _open_numbers(entry: Entry, own: Mapping[str, Any]) -> list[str]:

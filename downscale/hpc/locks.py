@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from downscale.errors import OutputExistsError
+from downscale.hpc.notes import read_note
 from downscale.hpc.walltime import has_ended, is_suspended, own_job
 
 log = logging.getLogger(__name__)
@@ -61,19 +62,19 @@ def folder_lock(folder: Path, *, force: bool = False, name: str = ".lock") -> It
     finally:
         stop.set()
         heart.join()
-        if _read(path).get("id") == token["id"]:
+        if read_note(path).get("id") == token["id"]:
             path.unlink(missing_ok=True)
 
 
 def holder(path: Path) -> str:
     """Who holds a lock file, in words; empty where nobody alive does."""
-    owner = _read(path)
+    owner = read_note(path)
     return _describe(owner) if owner and _alive(path, owner) else ""
 
 
 def clear_dead(path: Path) -> None:
     """Remove a lock file that nobody alive holds, as a process that was killed leaves it; one that is held stays."""
-    owner = _read(path)
+    owner = read_note(path)
     if path.exists() and not _alive(path, owner):
         _set_aside(path, owner)
 
@@ -83,7 +84,7 @@ def _acquire(path: Path, token: dict[str, object], *, force: bool) -> None:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
-            owner = _read(path)
+            owner = read_note(path)
             if not force and _alive(path, owner):
                 raise LockHeldError(
                     f"another process is writing here: {_describe(owner)}",
@@ -105,7 +106,7 @@ def _set_aside(path: Path, owner: dict[str, object]) -> None:
         path.rename(aside)
     except FileNotFoundError:
         return
-    if _read(aside) != owner:
+    if read_note(aside) != owner:
         with suppress(OSError):
             os.link(aside, path)
     aside.unlink(missing_ok=True)
@@ -119,14 +120,6 @@ def _beat(path: Path, stop: threading.Event) -> None:
             return
         except OSError as error:  # a file server that is away for a while
             log.debug("%s: no heartbeat: %s", path, error)
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        owner = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return owner if isinstance(owner, dict) else {}
 
 
 def _alive(path: Path, owner: dict[str, object]) -> bool:

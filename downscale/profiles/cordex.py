@@ -21,10 +21,11 @@ import numpy as np
 from downscale import __version__
 from downscale.cf.timed import SeriesWriter
 from downscale.cf.write import FieldWriter, rounding
+from downscale.hpc.notes import read_note
 from downscale.hpc.paths import refuse_links
 from downscale.profiles.cordex_fixed import AREACELLA, has_areas, write_areas
 from downscale.profiles.cordex_grid import describe_grid, tidy_coordinates
-from downscale.profiles.cordex_version import listed, read_list, version_of
+from downscale.profiles.cordex_version import listed, version_of
 from downscale.profiles.facets import experiments, with_facets
 from downscale.profiles.rules import CORDEX_CMIP6, Archive
 from downscale.profiles.spec import OutputSpec
@@ -209,7 +210,7 @@ class CordexOutput:
             "facets": dict(spec.facets),
             "downscale_version": __version__,
         }
-        for old in listed(read_list(target), target) - {entry["path"] for entry in entries}:
+        for old in listed(read_note(target), target) - {entry["path"] for entry in entries}:
             (spec.folder / old).unlink(missing_ok=True)
         partial = target.with_name(target.name + ".partial")
         partial.write_text(json.dumps(facts, indent=2, default=str) + "\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from downscale.errors import InputDataError
+from downscale.hpc.notes import read_note
 from downscale.hpc.paths import require_inside
 from downscale.profiles.rules import Archive
 from downscale.profiles.spec import OutputSpec
@@ -26,7 +26,7 @@ def version_of(spec: OutputSpec, archive: Archive) -> str:
         return spec.facets["version"]
     foreign = set()
     for path in sorted(spec.folder.glob("manifest*.json")):
-        facts = read_list(path)
+        facts = read_note(path)
         found = {part for one in listed(facts, path) for part in one.split("/")[len(archive.folders) - 1 : -1]}
         if found and _same(facts, spec):
             return max(found)
@@ -34,15 +34,6 @@ def version_of(spec: OutputSpec, archive: Archive) -> str:
     pattern = Path(archive.fixed["project_id"], *["*"] * (len(archive.folders) - 2), "v????????")
     begun = {path.name for path in spec.folder.glob(str(pattern))} - foreign
     return max(begun) if begun else datetime.now(UTC).strftime("v%Y%m%d")
-
-
-def read_list(path: Path) -> dict[str, Any]:
-    """A manifest; empty where there is none that can be read."""
-    try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def listed(facts: Mapping[str, Any], path: Path) -> set[str]:
